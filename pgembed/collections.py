@@ -1,0 +1,111 @@
+"""Collections from Python: create, list, describe and drop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pgembed.database import Connection, translated
+from pgembed.model import Collection
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionStatus:
+    """How far a collection is in step with its source."""
+
+    name: str
+    source: str
+    encoder: str
+    chunks: int
+    stale: int
+    failed: int
+    indexed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTarget:
+    """A collection with the encoder and routing version that its queries need."""
+
+    collection: Collection
+    fingerprint: str
+    dimensions: int
+    routing_version: str
+
+
+def create_collection(
+    connection: Connection,
+    name: str,
+    *,
+    source: str,
+    content: Sequence[str],
+    encoder: str,
+    **options: Any,
+) -> None:
+    """Make the rows of a table searchable; see ``pgembed.create_collection`` in SQL.
+
+    Args:
+        connection: the caller's; nothing is committed here.
+        name: 1 to 56 bytes of any characters.
+        source: the table, qualified and quoted as in SQL.
+        content: columns whose text is embedded, a line each.
+        encoder: a registered encoder.
+        options: ``key``, ``max_tokens``, ``overlap``, ``language``.
+
+    Raises:
+        InputError, NotFoundError, SourceError: the argument at fault is named.
+    """
+    arguments = {
+        "name": name,
+        "content": list(content),
+        "encoder": encoder,
+        "key": None,
+        "max_tokens": None,
+        "overlap": None,
+        "language": "english",
+        **options,
+    }
+    with translated():
+        connection.execute(
+            "select pgembed.create_collection(%(name)s, %(source)s::text::regclass,"
+            " %(content)s::text[], %(encoder)s, %(key)s::text[], %(max_tokens)s::int,"
+            " %(overlap)s::int, %(language)s)",
+            {**arguments, "source": source},
+        )
+
+
+def drop_collection(connection: Connection, name: str) -> None:
+    """Remove a collection with its vectors, queue and judgments; the source table stays."""
+    with translated():
+        connection.execute("select pgembed.drop_collection(%s)", (name,))
+
+
+def search_target(connection: Connection, name: str) -> SearchTarget:
+    """What a client needs to search a collection.
+
+    Raises:
+        NotFoundError: there is no such collection; the hint lists those that exist.
+    """
+    with translated():
+        row = connection.execute(
+            "select * from pgembed.describe_collection(%s)", (name,)
+        ).fetchone()
+    assert row is not None
+    collection = Collection(
+        name=row[0],
+        source=row[1],
+        key_columns=tuple(row[2]),
+        content_columns=tuple(row[3]),
+        max_tokens=row[4],
+        overlap=row[5],
+        language=row[6],
+        encoder=row[7],
+    )
+    return SearchTarget(collection, row[8], row[9], row[10])
+
+
+def list_collections(connection: Connection) -> list[CollectionStatus]:
+    """Every collection, by name, with its counts."""
+    with translated():
+        rows = connection.execute("select * from pgembed.collection_status()").fetchall()
+    return [CollectionStatus(*row) for row in rows]

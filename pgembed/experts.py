@@ -1,0 +1,98 @@
+"""Experts as the database keeps them: register, list, load and retire."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from pgembed.database import Connection, translated
+from pgembed.errors import FingerprintError, InputError
+from pgembed.linear_expert import LinearExpert
+from pgembed.model import EncoderSpec, Expert
+from pgembed.registry import registered_encoder
+
+
+def register_expert(
+    connection: Connection,
+    encoder: EncoderSpec,
+    name: str,
+    expert: LinearExpert,
+    *,
+    state: str = "active",
+    domain: str | None = None,
+    trained_on: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> None:
+    """Deploy an expert as a row, or replace the one of that name; nothing is committed here.
+
+    Raises:
+        FingerprintError: the expert was trained on another model than the registered one.
+        InputError: the name is that of a mode.
+    """
+    with translated():
+        connection.execute(
+            "select pgembed.register_expert(%s, %s, 'linear', %s, %s, %s, %s, %s, %s)",
+            (
+                encoder.name,
+                name,
+                encoder.fingerprint,
+                expert.to_bytes(),
+                state,
+                domain,
+                trained_on,
+                Jsonb(dict(metrics or {})),
+            ),
+        )
+
+
+def retire_expert(connection: Connection, encoder: str, name: str) -> None:
+    """Take an expert out of routing; its row stays, and so does the way back.
+
+    Raises:
+        NotFoundError: the encoder has no such expert.
+        InputError: the expert is ``base``.
+    """
+    with translated():
+        connection.execute("select pgembed.retire_expert(%s, %s)", (encoder, name))
+
+
+def list_experts(connection: Connection, encoder: str | None = None) -> list[Expert]:
+    """Experts by encoder and name, whatever their state."""
+    with translated():
+        rows = connection.execute(
+            "select name, encoder, kind, state, domain, metrics from pgembed.expert"
+            " where %(encoder)s::text is null or encoder = %(encoder)s order by encoder, name",
+            {"encoder": encoder},
+        ).fetchall()
+    return [Expert(*row) for row in rows]
+
+
+def load_experts(connection: Connection, encoder: str) -> dict[str, LinearExpert]:
+    """The active experts of an encoder, by name; ``base`` is none, because it changes nothing.
+
+    Raises:
+        NotFoundError: no such encoder.
+        InputError: an artifact is damaged: its checksum or its layout is wrong.
+        FingerprintError: an expert belongs to another model than the registered one.
+    """
+    spec = registered_encoder(connection, encoder)
+    with translated():
+        rows = connection.execute(
+            "select name, fingerprint, artifact, sha256 from pgembed.expert"
+            " where encoder = %s and state = 'active' and kind = 'linear'",
+            (encoder,),
+        ).fetchall()
+    return {name: _load(spec, name, *rest) for name, *rest in rows}
+
+
+def _load(
+    spec: EncoderSpec, name: str, fingerprint: str, artifact: bytes, checksum: str
+) -> LinearExpert:
+    if fingerprint != spec.fingerprint:
+        raise FingerprintError(f"expert {name!r} belongs to another model than {spec.name!r}")
+    if hashlib.sha256(artifact).hexdigest() != checksum:
+        raise InputError(f"the artifact of expert {name!r} does not have its checksum")
+    return LinearExpert.from_bytes(bytes(artifact), spec.dimensions)

@@ -1,0 +1,248 @@
+"""Judgments in the database: load, read back with vectors, split by a seeded hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgembed.collections import search_target
+from pgembed.database import Connection, translated
+from pgembed.encoders import Encoder
+from pgembed.errors import TrainingError
+from pgembed.metrics import Corpus
+from pgembed.model import Judgment, Vectors
+from pgembed.registry import open_registered
+
+DEV_SHARE = 0.2
+"""Share of the training queries that serves as dev in a domain without a dev split."""
+
+ENCODE_BLOCK = 2000
+"""Queries that are encoded and cached at once: what an interruption can lose."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedQueries:
+    """The judged queries of one domain and split."""
+
+    texts: tuple[str, ...]
+    vectors: Vectors
+    """Base embeddings: float32, shape (n, dimensions), unit length."""
+    relevant: tuple[Mapping[int, int], ...]
+    """Grades above 0 by document number, for each query."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> JudgedQueries:
+        """Some of the queries, in the given order."""
+        return JudgedQueries(
+            tuple(self.texts[row] for row in rows),
+            self.vectors[np.asarray(rows, dtype=np.intp)],
+            tuple(self.relevant[row] for row in rows),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedCollection:
+    """A collection's vectors and judgments, read into memory."""
+
+    name: str
+    encoder: str
+    corpus: Corpus
+    keys: tuple[str, ...]
+    """Key of each document."""
+    rows: Mapping[tuple[str, int], int]
+    """Row in ``corpus.vectors`` of each key and chunk number."""
+    queries: Mapping[tuple[str, str], JudgedQueries]
+    """By domain and split."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Domains with judged queries, sorted."""
+        return tuple(sorted({domain for domain, _ in self.queries}))
+
+    def split(self, domain: str, name: str) -> JudgedQueries:
+        """The queries of a domain and split, none where there are no judgments."""
+        empty = JudgedQueries((), np.zeros((0, self.corpus.vectors.shape[1]), np.float32), ())
+        return self.queries.get((domain, name), empty)
+
+
+def add_judgments(connection: Connection, collection: str, judgments: Iterable[Judgment]) -> int:
+    """Insert judgments, or replace those of the same query and key; nothing is committed here.
+
+    Returns:
+        How many judgments were given.
+
+    Raises:
+        NotFoundError: no such collection.
+    """
+    rows = [(j.query, j.key, j.grade, j.split, j.domain) for j in judgments]
+    columns = list(zip(*rows, strict=True)) or [()] * 5
+    with translated():
+        connection.execute("select pgembed.collection_named(%s)", (collection,))
+        connection.execute(
+            "insert into pgembed.judgment (collection, query, key, grade, split, domain)"
+            " select %s, j.* from"
+            " unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::text[]) as j"
+            " on conflict on constraint judgment_pkey do update"
+            " set grade = excluded.grade, split = excluded.split, domain = excluded.domain",
+            (collection, *[list(column) for column in columns]),
+        )
+    return len(rows)
+
+
+def read_judged(
+    connection: Connection,
+    collection: str,
+    *,
+    encoder: Encoder | None = None,
+    on_progress: Progress | None = None,
+) -> JudgedCollection:
+    """Read the vectors of a collection and its judged queries; queries are encoded once and cached.
+
+    A domain without a dev split gets one: 20 % of its training queries, by a hash of their text.
+
+    Raises:
+        NotFoundError: no such collection.
+        TrainingError: the collection has no chunks, or no judgment of a row that it holds.
+    """
+    target = search_target(connection, collection)
+    name = target.collection.encoder
+    keys, corpus, rows = _read_corpus(connection, collection, target.dimensions)
+    judged = _read_judgments(connection, collection, {key: n for n, key in enumerate(keys)})
+    if not judged:
+        raise TrainingError(
+            f"collection {collection!r} has no judgments of rows that are embedded",
+            hint="Insert some into pgembed.judgment, and run pgembed sync before.",
+        )
+    texts = sorted({text for _, _, text in judged})
+    model = encoder or open_registered(connection, name, target.fingerprint)
+    vectors = dict(
+        zip(texts, encode_cached(connection, model, name, texts, on_progress), strict=True)
+    )
+    queries: dict[tuple[str, str], list[str]] = {}
+    for domain, split, text in sorted(_with_dev(judged)):
+        queries.setdefault((domain, split), []).append(text)
+    grades = {(domain, text): found for (domain, _, text), found in judged.items()}
+    return JudgedCollection(
+        collection,
+        name,
+        corpus,
+        keys,
+        rows,
+        {
+            (domain, split): JudgedQueries(
+                tuple(texts),
+                np.stack([vectors[text] for text in texts]),
+                tuple(grades[domain, text] for text in texts),
+            )
+            for (domain, split), texts in queries.items()
+        },
+    )
+
+
+def encode_cached(
+    connection: Connection,
+    model: Encoder,
+    encoder: str,
+    texts: Sequence[str],
+    on_progress: Progress | None = None,
+) -> Vectors:
+    """Base embeddings of queries, from ``pgembed.query_cache`` where they are there already.
+
+    Returns:
+        float32, shape (n, dimensions), in the order of ``texts``.
+    """
+    hashes = [hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() for text in texts]
+    with translated():
+        found = connection.execute(
+            "select replace(query_hash::text, '-', ''), embedding from pgembed.query_cache"
+            " where encoder = %s and query_hash = any (%s::uuid[])",
+            (encoder, hashes),
+            binary=True,
+        ).fetchall()
+    vectors = {digest: np.frombuffer(data, ">f4", offset=4) for digest, data in found}
+    missing = [n for n, digest in enumerate(hashes) if digest not in vectors]
+    for start in range(0, len(missing), ENCODE_BLOCK):
+        block = missing[start : start + ENCODE_BLOCK]
+        encoded = model.encode_query([texts[n] for n in block])
+        _cache(connection, encoder, [hashes[n] for n in block], encoded)
+        vectors.update(zip([hashes[n] for n in block], encoded, strict=True))
+        if on_progress:
+            on_progress(start + len(block), len(missing))
+    shape = (len(texts), model.spec.dimensions)
+    return np.asarray([vectors[digest] for digest in hashes], dtype=np.float32).reshape(shape)
+
+
+def seeded_share(text: str, *, seed: int = 0) -> float:
+    """A number in [0, 1) that depends on the text and the seed alone: what splits are cut by."""
+    digest = hashlib.sha256(f"{seed}\0{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _cache(connection: Connection, encoder: str, hashes: Sequence[str], vectors: Vectors) -> None:
+    with translated(), connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into pgembed.query_cache (encoder, query_hash, embedding)"
+            " values (%s, %s::uuid, pgembed.as_vector(%b::real[])) on conflict do nothing",
+            [(encoder, digest, row.tolist()) for digest, row in zip(hashes, vectors, strict=True)],
+        )
+
+
+def _read_corpus(
+    connection: Connection, collection: str, dimensions: int
+) -> tuple[tuple[str, ...], Corpus, dict[tuple[str, int], int]]:
+    with translated():
+        chunks = connection.execute(
+            "select key, chunk_no, embedding from pgembed.chunks(%s)", (collection,), binary=True
+        ).fetchall()
+    if not chunks:
+        raise TrainingError(
+            f"collection {collection!r} holds no embeddings yet", hint="Run pgembed sync first."
+        )
+    # A halfvec in binary is its dimensions and a zero, 16 bits each, then big-endian float16.
+    data = b"".join(embedding[4:] for _, _, embedding in chunks)
+    vectors = np.frombuffer(data, dtype=">f2").astype(np.float32).reshape(-1, dimensions)
+    keys = tuple(dict.fromkeys(key for key, _, _ in chunks))
+    numbers = {key: number for number, key in enumerate(keys)}
+    documents = np.asarray([numbers[key] for key, _, _ in chunks], dtype=np.intp)
+    rows = {(key, chunk_no): row for row, (key, chunk_no, _) in enumerate(chunks)}
+    return keys, Corpus(vectors, documents), rows
+
+
+def _read_judgments(
+    connection: Connection, collection: str, numbers: Mapping[str, int]
+) -> dict[tuple[str, str, str], dict[int, int]]:
+    """Positive grades by document number, for each domain, split and query."""
+    judged: dict[tuple[str, str, str], dict[int, int]] = {}
+    rows = connection.execute(
+        "select domain, split, query, key, grade from pgembed.judgment"
+        " where collection = %s and grade > 0",
+        (collection,),
+    )
+    for domain, split, query, key, grade in rows:
+        if key in numbers:
+            judged.setdefault((domain, split, query), {})[numbers[key]] = grade
+    return judged
+
+
+def _with_dev(judged: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Domain, split and query, with a dev split cut from train where a domain has none."""
+    judged = list(judged)
+    with_dev = {domain for domain, split, _ in judged if split == "dev"}
+    return [
+        (
+            domain,
+            "dev"
+            if split == "train" and domain not in with_dev and seeded_share(text) < DEV_SHARE
+            else split,
+            text,
+        )
+        for domain, split, text in judged
+    ]

@@ -1,0 +1,119 @@
+"""Encoders as the database knows them: register, list, open and check against the fingerprint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from pgembed.database import Connection, translated
+from pgembed.encoders import Encoder, open_encoder
+from pgembed.errors import FingerprintError
+from pgembed.model import EncoderSpec
+
+_opened: dict[str, Encoder] = {}
+
+
+def register_encoder(
+    connection: Connection, source: str = "minilm", *, name: str | None = None, **options: Any
+) -> EncoderSpec:
+    """Open a model and make it known to the database, with its identity expert ``base``.
+
+    Args:
+        connection: the caller's; nothing is committed here.
+        source: ``minilm``, a directory with model.onnx and tokenizer.json, or ``hf:owner/name``.
+        name: what to call it; the last part of ``source`` unless given.
+        options: ``pooling``, ``query_prefix``, ``document_prefix``, ``max_tokens``,
+            ``dimensions``, as in :func:`pgembed.encoders.open_encoder`.
+
+    Raises:
+        EncoderError: the model cannot be opened.
+        FingerprintError: another model is registered under this name.
+    """
+    encoder = open_encoder(source, name=name, **options)
+    spec = encoder.spec
+    with translated():
+        connection.execute(
+            "select pgembed.register_encoder(%s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                spec.name,
+                spec.fingerprint,
+                spec.dimensions,
+                spec.max_tokens,
+                spec.pooling,
+                spec.source,
+                spec.query_prefix,
+                spec.document_prefix,
+            ),
+        )
+    _opened[spec.fingerprint] = encoder
+    return spec
+
+
+def registered_encoder(connection: Connection, name: str) -> EncoderSpec:
+    """The encoder of that name as it was registered.
+
+    Raises:
+        NotFoundError: there is none; the hint lists those that exist.
+    """
+    with translated(), connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute("select * from pgembed.encoder_named(%s)", (name,)).fetchone()
+    assert row is not None
+    return _spec(row)
+
+
+def list_encoders(connection: Connection) -> list[EncoderSpec]:
+    """Every registered encoder, by name."""
+    with translated(), connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute("select * from pgembed.encoder order by name").fetchall()
+    return [_spec(row) for row in rows]
+
+
+def open_registered(connection: Connection, name: str, fingerprint: str | None = None) -> Encoder:
+    """The model of a registered encoder, opened once a process.
+
+    Args:
+        connection: the caller's.
+        name: of the encoder.
+        fingerprint: of the encoder where the caller knows it: saves the look-up when it is open.
+
+    Raises:
+        NotFoundError: no such encoder.
+        EncoderError: its files are not where they were when it was registered.
+        FingerprintError: the files are of another model than the one that made the vectors.
+    """
+    if fingerprint in _opened:
+        return _opened[fingerprint]
+    spec = registered_encoder(connection, name)
+    if spec.fingerprint not in _opened:
+        encoder = open_encoder(
+            spec.source,
+            name=spec.name,
+            pooling=spec.pooling,
+            query_prefix=spec.query_prefix,
+            document_prefix=spec.document_prefix,
+            max_tokens=spec.max_tokens,
+            dimensions=spec.dimensions,
+        )
+        if encoder.spec.fingerprint != spec.fingerprint:
+            raise FingerprintError(
+                f"the model at {spec.source!r} has fingerprint {encoder.spec.fingerprint[:12]};"
+                f" encoder {name!r} was registered with {spec.fingerprint[:12]}",
+                hint="Its vectors would not match the stored ones: restore the model's files, or"
+                " register the new model under another name and create a collection for it.",
+            )
+        _opened[spec.fingerprint] = encoder
+    return _opened[spec.fingerprint]
+
+
+def _spec(row: dict[str, Any]) -> EncoderSpec:
+    return EncoderSpec(
+        name=row["name"],
+        fingerprint=row["fingerprint"],
+        dimensions=row["dimensions"],
+        max_tokens=row["max_tokens"],
+        source=row["source"],
+        pooling=row["pooling"],
+        query_prefix=row["query_prefix"],
+        document_prefix=row["document_prefix"],
+    )

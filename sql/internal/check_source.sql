@@ -1,0 +1,28 @@
+create or replace function pgembed.check_source(collection pgembed.collection) returns void
+language plpgsql stable parallel safe
+set search_path from current
+as $$
+declare
+  lost text;
+begin
+  if not exists (select from pg_class as r where r.oid = collection.source) then
+    raise exception using errcode = 'PGE05',
+      message = format('the source table of collection %L is gone', collection.name),
+      hint = format('Remove the collection: select pgembed.drop_collection(%L);', collection.name);
+  end if;
+  select string_agg(format('%I', wanted.name), ', ') into lost
+  from unnest(collection.key_columns || collection.content_columns) as wanted (name)
+  where not exists (
+    select from pg_attribute as a
+    where a.attrelid = collection.source and a.attname = wanted.name and a.attnum > 0 and not a.attisdropped
+  );
+  if lost is not null then
+    raise exception using errcode = 'PGE05',
+      message = format('column %s of %s is gone; collection %L needs it', lost, collection.source, collection.name),
+      hint = format('Its columns are %s. Name the content anew: select pgembed.set_content(%L, ''{...}'');',
+        pgembed.column_names(collection.source), collection.name);
+  end if;
+end
+$$;
+comment on function pgembed.check_source(pgembed.collection) is
+  'Raises PGE05 when the source table, or a column that the collection reads, no longer exists.';

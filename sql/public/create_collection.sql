@@ -1,0 +1,63 @@
+create or replace function pgembed.create_collection(
+  name text,
+  source regclass,
+  content text[],
+  encoder text,
+  key text[] default null,
+  max_tokens int default null,
+  overlap int default null,
+  language text default 'english'
+) returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  made pgembed.collection;
+  key_columns text[];
+  encoder_tokens int;
+  dimensions int;
+begin
+  if exists (select from pgembed.collection as c where c.name = create_collection.name) then
+    raise exception using errcode = 'PGE03',
+      message = format('collection %L exists already', create_collection.name),
+      hint = format('Drop it first: select pgembed.drop_collection(%L);', create_collection.name);
+  end if;
+  if coalesce(create_collection.name, '') = '' or octet_length(create_collection.name) > 56 then
+    raise exception using errcode = 'PGE03',
+      message = 'the name of a collection has 1 to 56 bytes',
+      hint = format('It has %s.', octet_length(create_collection.name));
+  end if;
+  encoder_tokens := (pgembed.encoder_named(create_collection.encoder)).max_tokens;
+  dimensions := (pgembed.encoder_named(create_collection.encoder)).dimensions;
+  key_columns := pgembed.source_key(create_collection.source, create_collection.key);
+  if coalesce(cardinality(create_collection.content), 0) = 0 then
+    raise exception using errcode = 'PGE03', message = 'a collection needs at least one content column',
+      hint = format('The columns of %s are %s.', create_collection.source, pgembed.column_names(create_collection.source));
+  end if;
+  begin
+    language := create_collection.language::regconfig::text;
+  exception when undefined_object or invalid_name or syntax_error then
+    raise exception using errcode = 'PGE03',
+      message = format('there is no text search configuration %L', create_collection.language),
+      hint = 'List them with \dF in psql; ''simple'' suits every language.';
+  end;
+  if create_collection.max_tokens not between 8 and encoder_tokens then
+    raise exception using errcode = 'PGE03',
+      message = format('max_tokens is %s; encoder %L takes 8 to %s', create_collection.max_tokens, create_collection.encoder, encoder_tokens);
+  end if;
+  insert into pgembed.collection (name, encoder, source, key_columns, content_columns, max_tokens, overlap, language)
+  values (
+    create_collection.name, create_collection.encoder, create_collection.source, key_columns, create_collection.content,
+    coalesce(create_collection.max_tokens, encoder_tokens),
+    coalesce(create_collection.overlap, coalesce(create_collection.max_tokens, encoder_tokens) / 8),
+    create_collection.language
+  )
+  returning * into made;
+  perform pgembed.check_source(made);
+  perform pgembed.create_side_table(made, dimensions);
+  perform pgembed.attach_triggers(made);
+  perform pgembed.mark_stale(made.name);
+end
+$$;
+comment on function pgembed.create_collection(text, regclass, text[], text, text[], int, int, text) is
+  'Makes the rows of a table searchable: content names the columns whose text is embedded; key defaults to the primary key. Existing rows become stale; pgembed sync embeds them.';

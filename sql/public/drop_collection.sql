@@ -1,0 +1,23 @@
+create or replace function pgembed.drop_collection(name text) returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  dropped pgembed.collection := pgembed.collection_named(drop_collection.name);
+  trigger_name text;
+begin
+  if exists (select from pg_class as r where r.oid = dropped.source) then
+    for trigger_name in
+      select t.tgname from pg_trigger as t
+      where t.tgrelid = dropped.source and t.tgfoid = 'pgembed.capture_changes()'::regprocedure
+        and t.tgparentid = 0 and t.tgargs = convert_to(dropped.name, 'UTF8') || '\x00'::bytea
+    loop
+      execute format('drop trigger %I on %s', trigger_name, dropped.source);
+    end loop;
+  end if;
+  execute format('drop table if exists pgembed_data.%I', dropped.name);
+  delete from pgembed.collection as c where c.name = dropped.name;
+end
+$$;
+comment on function pgembed.drop_collection(text) is
+  'Removes a collection, its vectors, queue and judgments; the source table stays as it is, less our triggers.';

@@ -1,0 +1,58 @@
+create or replace function pgembed.write_batch(
+  collection text,
+  claimer int,
+  keys text[],
+  versions bigint[]
+) returns int
+language plpgsql
+set search_path from current
+as $$
+declare
+  written pgembed.collection := pgembed.collection_named(write_batch.collection);
+  side_key text[] := pgembed.side_key(written);
+  on_side text := pgembed.key_match(written, pgembed.side_key(written), 'd', 's.key');
+  owned text[];
+  columns text;
+begin
+  -- An embedding that was not sent is one that the row has already, under the same hash.
+  execute format(
+    'update pg_temp.pgembed_staging as s set embedding = (
+       select d.embedding from pgembed_data.%I as d where %s and d.content_hash = s.content_hash limit 1)
+     where s.embedding is null', written.name, on_side);
+  -- Rows that a writer holds now are being changed: they are skipped, and stay stale.
+  select coalesce(array_agg(mine.key), '{}') into owned
+  from (
+    select t.key
+    from pgembed.stale as t
+    join unnest(write_batch.keys, write_batch.versions) as w (key, version) on w.key = t.key and w.version = t.version
+    where t.collection = written.name and t.claimed_by = write_batch.claimer
+      and not exists (select from pg_temp.pgembed_staging as s where s.key = t.key and s.embedding is null)
+    order by t.key
+    for update of t skip locked
+  ) as mine;
+  execute format(
+    'delete from pgembed_data.%I as d using unnest($1) as s (key)
+     where %s and not exists (
+       select from pg_temp.pgembed_staging as n
+       where n.key = s.key and n.chunk_no = d.chunk_no and n.content_hash = d.content_hash)',
+    written.name, on_side) using owned;
+  select string_agg(format('%I', k.name), ', ' order by k.position) into columns
+  from unnest(side_key) with ordinality as k (name, position);
+  execute format(
+    'insert into pgembed_data.%1$I as old (%2$s, chunk_no, content, span, content_hash, embedding)
+     select %3$s, s.chunk_no, s.content, int4range(s.span_start, s.span_end), s.content_hash, s.embedding
+     from pg_temp.pgembed_staging as s
+     join %4$s as r on %5$s
+     where s.key = any ($1)
+     on conflict (%2$s, chunk_no) do update set span = excluded.span where old.span <> excluded.span',
+    written.name, columns,
+    (select string_agg(format('r.%I', c.name), ', ' order by c.position) from unnest(written.key_columns) with ordinality as c (name, position)),
+    written.source, pgembed.key_match(written, written.key_columns, 'r', 's.key')
+  ) using owned;
+  delete from pgembed.failure as f where f.collection = written.name and f.key = any (owned);
+  delete from pgembed.stale as t where t.collection = written.name and t.key = any (owned);
+  return cardinality(owned);
+end
+$$;
+comment on function pgembed.write_batch(text, int, text[], bigint[]) is
+  'Writes what a session has embedded, from its temporary table pgembed_staging, and takes those rows off the queue; rows that changed meanwhile are left stale. Returns how many rows were brought up to date.';
