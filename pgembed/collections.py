@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgembed.database import Connection, translated
+from pgembed.database import Connection, rows_of, translated
 from pgembed.model import Collection
 
 
@@ -87,10 +87,7 @@ def search_target(connection: Connection, name: str) -> SearchTarget:
         NotFoundError: there is no such collection; the hint lists those that exist.
     """
     with translated():
-        row = connection.execute(
-            "select * from pgembed.describe_collection(%s)", (name,)
-        ).fetchone()
-    assert row is not None
+        (row,) = rows_of(connection, "select * from pgembed.describe_collection(%s)", (name,))
     collection = Collection(
         name=row[0],
         source=row[1],
@@ -107,5 +104,5 @@ def search_target(connection: Connection, name: str) -> SearchTarget:
 def list_collections(connection: Connection) -> list[CollectionStatus]:
     """Every collection, by name, with its counts."""
     with translated():
-        rows = connection.execute("select * from pgembed.collection_status()").fetchall()
+        rows = rows_of(connection, "select * from pgembed.collection_status()")
     return [CollectionStatus(*row) for row in rows]

@@ -44,16 +44,19 @@ def halfvec_fields(vectors: Vectors) -> list[bytes]:
     return [head + data[start : start + size] for start in range(0, len(data), size)]
 
 
-def copy_blocks(rows: Iterable[ChunkRow], embeddings: Sequence[bytes]) -> Iterator[bytes]:
+def copy_blocks(
+    rows: Iterable[ChunkRow], embeddings: Sequence[bytes], *, encoding: str = "utf-8"
+) -> Iterator[bytes]:
     """The bytes of a binary COPY of staging rows, a block a row.
 
     Args:
         rows: in the order of the staging table's columns.
         embeddings: fields made by ``halfvec_fields``.
+        encoding: of the connection: PostgreSQL converts texts of a binary COPY as well.
     """
     yield HEADER
     for row in rows:
-        key, content = row.key.encode(), row.content.encode()
+        key, content = row.key.encode(encoding), row.content.encode(encoding)
         yield b"".join(
             (
                 _FIELDS_AND_LENGTH.pack(7, len(key)),

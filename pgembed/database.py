@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.abc import Params, QueryNoTemplate
+from psycopg.rows import tuple_row
+from psycopg.types.string import ByteaBinaryLoader
 
 from pgembed.errors import (
     FilterError,
@@ -28,8 +31,9 @@ ERRORS: dict[str, type[PgembedError]] = {
     "PGE04": FingerprintError,
     "PGE05": SourceError,
     "PGE06": SchemaError,
+    "22P05": InputError,  # \u0000 within jsonb
 }
-"""Which error each SQLSTATE of ours becomes."""
+"""Which error each SQLSTATE becomes: ours, and those of texts that PostgreSQL cannot hold."""
 
 
 def database_url(given: str | None = None) -> str:
@@ -50,11 +54,31 @@ def connect(url: str | None = None) -> Connection:
         return psycopg.connect(
             database_url(url), autocommit=True, prepare_threshold=None, application_name="pgembed"
         )
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         raise PgembedError(
             f"cannot connect to PostgreSQL: {str(error).strip()}",
             hint="Give a URL (--url or PGEMBED_URL), or start a server: pgembed server start",
         ) from error
+
+
+def rows_of(
+    connection: Connection,
+    statement: QueryNoTemplate,
+    parameters: Params | None = None,
+    *,
+    binary: bool = False,
+) -> list[tuple[Any, ...]]:
+    """The rows of a query as tuples, with pgvector's binary values as bytes.
+
+    Callers give their connection row factories, cursor classes and pgvector's adapters to suit
+    rows of their own; none of them counts here.
+    """
+    with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+        for name in ("vector", "halfvec"):
+            adapted = cursor.adapters.types.get(name)
+            if adapted is not None:
+                cursor.adapters.register_loader(adapted.oid, ByteaBinaryLoader)
+        return cursor.execute(statement, parameters, binary=binary).fetchall()
 
 
 @contextmanager
@@ -73,7 +97,14 @@ def translated() -> Iterator[None]:
             f"this database has no such part of pgembed: {error.diag.message_primary}",
             hint="Install or upgrade it: pgembed migrate",
         ) from error
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"a text holds a lone surrogate at character {error.start}",
+            hint='Remove it: text.encode(errors="ignore").decode()',
+        ) from error
     except psycopg.Error as error:
+        if error.sqlstate is None and isinstance(error, psycopg.DataError):
+            raise InputError(str(error)) from error
         ours = ERRORS.get(error.sqlstate or "")
         if ours is None:
             raise

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from pgembed.database import Connection, translated
+from pgembed.database import Connection, rows_of, translated
 from pgembed.errors import FingerprintError, InputError
 from pgembed.linear_expert import LinearExpert
 from pgembed.model import EncoderSpec, Expert
@@ -30,8 +30,13 @@ def register_expert(
 
     Raises:
         FingerprintError: the expert was trained on another model than the registered one.
-        InputError: the name is that of a mode.
+        InputError: the name is empty or that of a mode, or the dimensions are not the encoder's.
     """
+    if expert.dimensions != encoder.dimensions:
+        raise InputError(
+            f"expert {name!r} maps {expert.dimensions} dimensions, encoder {encoder.name!r} has"
+            f" {encoder.dimensions}"
+        )
     with translated():
         connection.execute(
             "select pgembed.register_expert(%s, %s, 'linear', %s, %s, %s, %s, %s, %s)",
@@ -48,6 +53,12 @@ def register_expert(
         )
 
 
+def check_name(name: str) -> None:
+    """Raise InputError for a name that the database would refuse, before time goes into training."""
+    if name in ("", "base", "soft", "hard"):
+        raise InputError(f"{name!r} cannot name an expert: it is empty, or the name of a mode")
+
+
 def retire_expert(connection: Connection, encoder: str, name: str) -> None:
     """Take an expert out of routing; its row stays, and so does the way back.
 
@@ -62,11 +73,12 @@ def retire_expert(connection: Connection, encoder: str, name: str) -> None:
 def list_experts(connection: Connection, encoder: str | None = None) -> list[Expert]:
     """Experts by encoder and name, whatever their state."""
     with translated():
-        rows = connection.execute(
+        rows = rows_of(
+            connection,
             "select name, encoder, kind, state, domain, metrics from pgembed.expert"
             " where %(encoder)s::text is null or encoder = %(encoder)s order by encoder, name",
             {"encoder": encoder},
-        ).fetchall()
+        )
     return [Expert(*row) for row in rows]
 
 
@@ -80,11 +92,12 @@ def load_experts(connection: Connection, encoder: str) -> dict[str, LinearExpert
     """
     spec = registered_encoder(connection, encoder)
     with translated():
-        rows = connection.execute(
+        rows = rows_of(
+            connection,
             "select name, fingerprint, artifact, sha256 from pgembed.expert"
             " where encoder = %s and state = 'active' and kind = 'linear'",
             (encoder,),
-        ).fetchall()
+        )
     return {name: _load(spec, name, *rest) for name, *rest in rows}
 
 
@@ -95,4 +108,10 @@ def _load(
         raise FingerprintError(f"expert {name!r} belongs to another model than {spec.name!r}")
     if hashlib.sha256(artifact).hexdigest() != checksum:
         raise InputError(f"the artifact of expert {name!r} does not have its checksum")
-    return LinearExpert.from_bytes(bytes(artifact), spec.dimensions)
+    try:
+        return LinearExpert.from_bytes(bytes(artifact), spec.dimensions)
+    except InputError as error:
+        raise InputError(
+            f"expert {name!r} of encoder {spec.name!r} is damaged: {error}",
+            hint=f"Take it out: select pgembed.retire_expert('{spec.name}', '{name}');",
+        ) from error

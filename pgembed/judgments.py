@@ -10,20 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgembed.collections import search_target
-from pgembed.database import Connection, translated
+from pgembed.database import Connection, rows_of, translated
 from pgembed.encoders import Encoder
-from pgembed.errors import TrainingError
+from pgembed.errors import InputError, TrainingError
 from pgembed.metrics import Corpus
 from pgembed.model import Judgment, Vectors
-from pgembed.registry import open_registered
+from pgembed.registry import matching_encoder
 
 DEV_SHARE = 0.2
 """Share of the training queries that serves as dev in a domain without a dev split."""
+
+SPLITS = ("train", "dev", "test")
 
 ENCODE_BLOCK = 2000
 """Queries that are encoded and cached at once: what an interruption can lose."""
 
 Progress = Callable[[int, int], None]
+
+Grades = dict[tuple[str, str, str], dict[int, int]]
+"""Positive grades by document number, for each domain, split and query."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,12 +82,16 @@ def add_judgments(connection: Connection, collection: str, judgments: Iterable[J
     """Insert judgments, or replace those of the same query and key; nothing is committed here.
 
     Returns:
-        How many judgments were given.
+        How many judgments there are now of the given ones; of two for the same query and key the
+        last counts.
 
     Raises:
         NotFoundError: no such collection.
+        InputError: a query is blank, or a split is none of train, dev and test.
     """
-    rows = [(j.query, j.key, j.grade, j.split, j.domain) for j in judgments]
+    judgments = [_checked(judgment) for judgment in judgments]
+    last = {(j.query, j.key): j for j in judgments}
+    rows = [(j.query, j.key, j.grade, j.split, j.domain) for j in last.values()]
     columns = list(zip(*rows, strict=True)) or [()] * 5
     with translated():
         connection.execute("select pgembed.collection_named(%s)", (collection,))
@@ -95,6 +104,17 @@ def add_judgments(connection: Connection, collection: str, judgments: Iterable[J
             (collection, *[list(column) for column in columns]),
         )
     return len(rows)
+
+
+def _checked(judgment: Judgment) -> Judgment:
+    if not judgment.query.strip():
+        raise InputError(f"the query of the judgment of key {judgment.key!r} is blank")
+    if judgment.split not in SPLITS:
+        raise InputError(
+            f"split {judgment.split!r} of query {judgment.query!r:.100} is unknown",
+            hint=f"Splits are {', '.join(SPLITS)}.",
+        )
+    return judgment
 
 
 def read_judged(
@@ -122,14 +142,13 @@ def read_judged(
             hint="Insert some into pgembed.judgment, and run pgembed sync before.",
         )
     texts = sorted({text for _, _, text in judged})
-    model = encoder or open_registered(connection, name, target.fingerprint)
+    model = matching_encoder(connection, name, target.fingerprint, encoder)
     vectors = dict(
         zip(texts, encode_cached(connection, model, name, texts, on_progress), strict=True)
     )
-    queries: dict[tuple[str, str], list[str]] = {}
-    for domain, split, text in sorted(_with_dev(judged)):
-        queries.setdefault((domain, split), []).append(text)
-    grades = {(domain, text): found for (domain, _, text), found in judged.items()}
+    queries: dict[tuple[str, str], dict[str, dict[int, int]]] = {}
+    for (domain, split, text), found in sorted(_with_dev(judged).items()):
+        queries.setdefault((domain, split), {})[text] = found
     return JudgedCollection(
         collection,
         name,
@@ -140,7 +159,7 @@ def read_judged(
             (domain, split): JudgedQueries(
                 tuple(texts),
                 np.stack([vectors[text] for text in texts]),
-                tuple(grades[domain, text] for text in texts),
+                tuple(texts.values()),
             )
             for (domain, split), texts in queries.items()
         },
@@ -161,12 +180,13 @@ def encode_cached(
     """
     hashes = [hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() for text in texts]
     with translated():
-        found = connection.execute(
+        found = rows_of(
+            connection,
             "select replace(query_hash::text, '-', ''), embedding from pgembed.query_cache"
             " where encoder = %s and query_hash = any (%s::uuid[])",
             (encoder, hashes),
             binary=True,
-        ).fetchall()
+        )
     vectors = {digest: np.frombuffer(data, ">f4", offset=4) for digest, data in found}
     missing = [n for n, digest in enumerate(hashes) if digest not in vectors]
     for start in range(0, len(missing), ENCODE_BLOCK):
@@ -199,9 +219,12 @@ def _read_corpus(
     connection: Connection, collection: str, dimensions: int
 ) -> tuple[tuple[str, ...], Corpus, dict[tuple[str, int], int]]:
     with translated():
-        chunks = connection.execute(
-            "select key, chunk_no, embedding from pgembed.chunks(%s)", (collection,), binary=True
-        ).fetchall()
+        chunks = rows_of(
+            connection,
+            "select key, chunk_no, embedding from pgembed.chunks(%s)",
+            (collection,),
+            binary=True,
+        )
     if not chunks:
         raise TrainingError(
             f"collection {collection!r} holds no embeddings yet", hint="Run pgembed sync first."
@@ -216,12 +239,10 @@ def _read_corpus(
     return keys, Corpus(vectors, documents), rows
 
 
-def _read_judgments(
-    connection: Connection, collection: str, numbers: Mapping[str, int]
-) -> dict[tuple[str, str, str], dict[int, int]]:
-    """Positive grades by document number, for each domain, split and query."""
-    judged: dict[tuple[str, str, str], dict[int, int]] = {}
-    rows = connection.execute(
+def _read_judgments(connection: Connection, collection: str, numbers: Mapping[str, int]) -> Grades:
+    judged: Grades = {}
+    rows = rows_of(
+        connection,
         "select domain, split, query, key, grade from pgembed.judgment"
         " where collection = %s and grade > 0",
         (collection,),
@@ -232,17 +253,14 @@ def _read_judgments(
     return judged
 
 
-def _with_dev(judged: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Domain, split and query, with a dev split cut from train where a domain has none."""
-    judged = list(judged)
+def _with_dev(judged: Grades) -> Grades:
+    """Grades by domain, split and query, with a dev split cut from train where there is none."""
     with_dev = {domain for domain, split, _ in judged if split == "dev"}
-    return [
-        (
-            domain,
-            "dev"
-            if split == "train" and domain not in with_dev and seeded_share(text) < DEV_SHARE
-            else split,
-            text,
-        )
-        for domain, split, text in judged
-    ]
+    return {
+        (domain, "dev" if _moves(split, text) and domain not in with_dev else split, text): grades
+        for (domain, split, text), grades in judged.items()
+    }
+
+
+def _moves(split: str, text: str) -> bool:
+    return split == "train" and seeded_share(text) < DEV_SHARE

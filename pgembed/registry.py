@@ -106,6 +106,26 @@ def open_registered(connection: Connection, name: str, fingerprint: str | None =
     return _opened[spec.fingerprint]
 
 
+def matching_encoder(
+    connection: Connection, name: str, fingerprint: str, given: Encoder | None
+) -> Encoder:
+    """The given encoder where it is the registered model; without one, the registered model.
+
+    Raises:
+        FingerprintError: the given encoder is another model.
+        NotFoundError, EncoderError: as for ``open_registered``.
+    """
+    if given is None:
+        return open_registered(connection, name, fingerprint)
+    if given.spec.fingerprint != fingerprint:
+        raise FingerprintError(
+            f"the given encoder {given.spec.name!r} has fingerprint {given.spec.fingerprint[:12]};"
+            f" encoder {name!r} was registered with {fingerprint[:12]}",
+            hint="Leave the encoder out, and the registered model is opened.",
+        )
+    return given
+
+
 def _spec(row: dict[str, Any]) -> EncoderSpec:
     return EncoderSpec(
         name=row["name"],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pgembed.database import Connection, translated
+from pgembed.database import Connection, rows_of, translated
 from pgembed.experts import load_experts
 from pgembed.linear_expert import LinearExpert, LinearStack, apply_all, stack
 from pgembed.model import Mode, Route, Vector, Vectors
@@ -68,15 +68,16 @@ def load_router(connection: Connection, encoder: str) -> Router:
     """
     experts = load_experts(connection, encoder)
     with translated():
-        row = connection.execute(
-            "select parameters from pgembed.router where encoder = %s", (encoder,)
-        ).fetchone()
-        pilots = connection.execute(
+        stored = rows_of(
+            connection, "select parameters from pgembed.router where encoder = %s", (encoder,)
+        )
+        pilots = rows_of(
+            connection,
             "select expert, domain, n, centroid::real[] from pgembed.pilot where encoder = %s",
             (encoder,),
-        ).fetchall()
+        )
     active = {BASE, *experts}
-    parameters = _parameters(row[0] if row else {}, active)
+    parameters = _parameters(stored[0][0] if stored else {}, active)
     library = [
         Pilot(expert, domain, n, np.asarray(centroid, dtype=np.float32))
         for expert, domain, n, centroid in pilots

@@ -71,6 +71,7 @@ def migrate(url: str, *, revision: str = "head") -> Migration:
     with psycopg.connect(url, autocommit=True) as connection:
         schema, version = _extension(connection)
         before = current_revision(connection)
+        _check_known(before)
     engine = create_engine(
         "postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool
     )
@@ -139,6 +140,19 @@ def _run(config: Config, revision: str, *, as_sql: bool = False) -> None:
     command.upgrade(config, revision, sql=as_sql)
 
 
+def _check_known(installed: str | None) -> None:
+    from alembic.script import ScriptDirectory
+
+    directory = ScriptDirectory(str(resources.migrations()))
+    known = {script.revision for script in directory.walk_revisions()}
+    if installed is not None and installed not in known:
+        raise SchemaError(
+            f"this database is at revision {installed!r}, which this version of pgembed does not"
+            f" know; its newest is {head_revision()!r}",
+            hint="A newer pgembed migrated it: upgrade this one (pip install -U pgembed-router).",
+        )
+
+
 def _extension(connection: psycopg.Connection[Any]) -> tuple[str, tuple[int, ...]]:
     """Schema and version of pgvector, created first where the server allows it."""
     found = _installed(connection)
@@ -173,6 +187,8 @@ def _create_extension(connection: psycopg.Connection[Any]) -> None:
         )
     try:
         connection.execute(statement)
+    except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+        return  # another migration created it meanwhile
     except psycopg.errors.InsufficientPrivilege as error:
         user, database = connection.info.user, connection.info.dbname
         raise SchemaError(

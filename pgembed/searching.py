@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
+from operator import index
 from typing import Any
+from uuid import UUID
 
 import numpy as np
-from psycopg.types.json import Jsonb
 
 from pgembed.collections import SearchTarget, search_target
-from pgembed.database import Connection, translated
+from pgembed.database import Connection, rows_of, translated
 from pgembed.encoders import Encoder
-from pgembed.errors import InputError
+from pgembed.errors import FilterError, InputError
+from pgembed.linear_expert import unit
 from pgembed.model import Hit, Mode, Route, Vector
-from pgembed.registry import open_registered
+from pgembed.registry import matching_encoder
 from pgembed.routing import current_router
 
 LARGEST_K = 2_147_483_647
@@ -75,9 +80,10 @@ def search(
         FilterError: the filter names an unknown column or operator, or a value of a wrong type.
         InputError: the query or k cannot be used.
     """
+    k, conditions = _limit(k), _filter(filter)
     target = search_target(connection, collection)
     vector, _ = _query_vector(connection, target, query, mode, encoder)
-    return _hits(connection, target, query, vector, k, filter, hybrid)
+    return _hits(connection, target, query, vector, k, conditions, hybrid)
 
 
 def explain(
@@ -95,16 +101,17 @@ def explain(
 
     Arguments and errors are those of :func:`search`.
     """
+    k, conditions = _limit(k), _filter(filter)
     target = search_target(connection, collection)
     vector, route = _query_vector(connection, target, query, mode, encoder)
-    hits = _hits(connection, target, query, vector, k, filter, hybrid)
+    hits = _hits(connection, target, query, vector, k, conditions, hybrid)
     with translated():
-        row = connection.execute(
+        (row,) = rows_of(
+            connection,
             "select plan, estimated, counted, threshold, why"
             " from pgembed.plan_search(%s, %s::int, %s::jsonb)",
-            (collection, k, _filter(filter)),
-        ).fetchone()
-    assert row is not None
+            (collection, k, conditions),
+        )
     return Explanation(hits, route, Plan(*row))
 
 
@@ -117,20 +124,35 @@ def _query_vector(
 ) -> tuple[Vector, Route]:
     if not isinstance(query, str):
         return _checked(query), Route("vector", {}, {}, "the vector was given")
-    model = encoder or open_registered(connection, target.collection.encoder, target.fingerprint)
+    name = target.collection.encoder
+    model = matching_encoder(connection, name, target.fingerprint, encoder)
     z = model.encode_query([query])[0]
-    router = current_router(connection, target.collection.encoder, target.routing_version)
+    router = current_router(connection, name, target.routing_version)
     return router.query_vector(z, mode)
 
 
 def _checked(vector: Vector) -> Vector:
-    """A given vector as float32; the database checks its dimensions."""
-    array = np.asarray(vector, dtype=np.float32)
-    if array.ndim != 1:
+    """A given vector at unit length, which halfvec can hold; the database checks its dimensions."""
+    try:
+        array = np.asarray(vector, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a query is text or a vector of numbers: {error}") from error
+    if array.ndim != 1 or not array.size:
         raise InputError(f"a query vector has one axis, not shape {array.shape}")
     if not np.isfinite(array).all():
         raise InputError("the query vector holds NaN or an infinite number")
-    return array
+    return unit(array.astype(np.float64)).astype(np.float32)
+
+
+def _limit(k: int) -> int:
+    """The number of hits as an int, which numpy's and others' integers become."""
+    try:
+        limit = index(k)
+    except TypeError:
+        limit = -1
+    if not 0 <= limit <= LARGEST_K:
+        raise InputError(f"k is {k!r}; it is the number of rows to return, 0 or more")
+    return limit
 
 
 def _hits(
@@ -139,26 +161,47 @@ def _hits(
     query: str | Vector,
     vector: Vector,
     k: int,
-    conditions: Mapping[str, Any] | None,
+    conditions: str | None,
     hybrid: bool,
 ) -> list[Hit]:
-    if not 0 <= k <= LARGEST_K:
-        raise InputError(f"k is {k}; it is the number of rows to return, 0 or more")
     with translated():
-        rows = connection.execute(
+        rows = rows_of(
+            connection,
             "select key, rank, score, chunk_no, content, dense_score, lexical_score"
-            " from pgembed.search(%s, pgembed.as_vector(%b::real[]), %s, %s::jsonb, %s, %s)",
+            " from pgembed.search(%s, pgembed.as_vector(%b::real[]), %s::int, %s::jsonb, %s, %s)"
+            " order by rank",
             (
                 target.collection.name,
                 vector.tolist(),
                 k,
-                _filter(conditions),
+                conditions,
                 hybrid,
                 query if isinstance(query, str) else None,
             ),
-        ).fetchall()
+        )
     return [Hit(*row) for row in rows]
 
 
-def _filter(conditions: Mapping[str, Any] | None) -> Jsonb | None:
-    return None if conditions is None else Jsonb(dict(conditions))
+def _filter(conditions: Mapping[str, Any] | None) -> str | None:
+    """A filter as json, which the database compiles and checks."""
+    if conditions is None:
+        return None
+    if not isinstance(conditions, Mapping):
+        raise FilterError(
+            f"a filter is a mapping of columns, not {conditions!r:.100}",
+            hint='For example {"year": {"gte": 2020}, "topic": ["a", "b"]}.',
+        )
+    try:
+        text = json.dumps(dict(conditions), default=_plain, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FilterError(f"the filter cannot be written as json: {error}") from error
+    return text
+
+
+def _plain(value: object) -> object:
+    """What json lacks, as the text that PostgreSQL reads."""
+    if isinstance(value, date | time | Decimal | UUID):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r:.100} is no value of json")

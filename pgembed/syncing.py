@@ -6,17 +6,19 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from pgembed.collections import SearchTarget, search_target
 from pgembed.copying import ChunkRow, copy_blocks, halfvec_fields
-from pgembed.database import Connection, translated
+from pgembed.database import Connection, rows_of, translated
 from pgembed.encoders import Encoder
 from pgembed.errors import InputError, PgembedError
-from pgembed.model import SyncReport, Vectors
-from pgembed.registry import open_registered
+from pgembed.model import Chunk, SyncReport, Vectors
+from pgembed.registry import matching_encoder
 
 BATCH_ROWS = 256
 """Source rows a batch: enough for batches of equal length, few enough to lose little on a kill."""
@@ -24,7 +26,7 @@ BATCH_ROWS = 256
 LEASE = "1 hour"
 """A dead session frees its claims at once by its lock; the lease is for one that hangs."""
 
-WRITE_ATTEMPTS = 5
+WRITE_ATTEMPTS = 2
 """Tries of one write when a lock, a deadlock or a vanished source row stops it."""
 
 PASSING = (
@@ -73,7 +75,8 @@ def sync(
 
     Each batch is one short transaction and none is open while encoding. Stop it at any moment:
     what is written stays, the rest stays stale. Chunks whose text did not change keep their
-    embedding.
+    embedding. Several may run at once: they share the work, and the last builds the index. A row
+    that another transaction keeps locked stays stale, for the next sync.
 
     Args:
         connection: in autocommit mode, used by nobody else meanwhile.
@@ -83,20 +86,16 @@ def sync(
         on_progress: called with rows done and rows known so far.
 
     Raises:
-        InputError: the connection is not in autocommit mode.
+        InputError: the connection is not in autocommit mode or in a transaction, or the encoder
+            cannot cut the collection's chunks.
         NotFoundError, SourceError, FingerprintError: as their messages say.
     """
-    if not connection.autocommit:
-        raise InputError(
-            "sync needs a connection in autocommit mode, because each batch is a transaction",
-            hint="Open it with pgembed.connect(), or set connection.autocommit = True.",
-        )
+    _check_connection(connection)
     started = time.perf_counter()
     with translated():
         target = search_target(connection, collection)
-        model = encoder or open_registered(
-            connection, target.collection.encoder, target.fingerprint
-        )
+        model = matching_encoder(connection, target.collection.encoder, target.fingerprint, encoder)
+        _chunk(model, target, "")  # refuses bounds that no row could be cut with
         documents = chunks = encoded = 0
         failed: list[tuple[str, str]] = []
         waiting = _count_stale(connection, collection)
@@ -115,10 +114,20 @@ def sync(
                 if on_progress:
                     done = documents + len(failed)
                     on_progress(done, max(waiting, done))
-        connection.execute("select pgembed.build_index(%s)", (collection,))
+        _build_index(connection, collection)
     return SyncReport(
         collection, documents, chunks, encoded, tuple(failed), time.perf_counter() - started
     )
+
+
+def _check_connection(connection: Connection) -> None:
+    idle = connection.info.transaction_status == TransactionStatus.IDLE
+    if not connection.autocommit or not idle:
+        raise InputError(
+            "sync needs a connection in autocommit mode and in no transaction, because each batch"
+            " is a transaction",
+            hint="Open it with pgembed.connect(), or set connection.autocommit = True.",
+        )
 
 
 def content_hash(fingerprint: str, content: str) -> bytes:
@@ -129,9 +138,7 @@ def content_hash(fingerprint: str, content: str) -> bytes:
 @contextmanager
 def _claimer(connection: Connection) -> Iterator[int]:
     """A number to claim under; whatever is unfinished at the end goes back to the queue."""
-    row = connection.execute("select pgembed.register_claimer()").fetchone()
-    assert row is not None
-    number = int(row[0])
+    ((number,),) = rows_of(connection, "select pgembed.register_claimer()")
     try:
         yield number
     finally:
@@ -141,30 +148,36 @@ def _claimer(connection: Connection) -> Iterator[int]:
 
 
 def _make_staging(connection: Connection) -> None:
-    type_name = connection.execute(
-        "select format('%I.halfvec', n.nspname) from pg_catalog.pg_extension as e"
-        " join pg_catalog.pg_namespace as n on n.oid = e.extnamespace where e.extname = 'vector'"
-    ).fetchone()
-    assert type_name is not None
-    statement = psycopg.sql.SQL(STAGING).format(psycopg.sql.SQL(type_name[0]))
-    connection.execute(statement)
+    ((schema,),) = rows_of(
+        connection,
+        "select n.nspname from pg_catalog.pg_extension as e"
+        " join pg_catalog.pg_namespace as n on n.oid = e.extnamespace where e.extname = 'vector'",
+    )
+    connection.execute(sql.SQL(STAGING).format(sql.Identifier(schema, "halfvec")))
+
+
+def _build_index(connection: Connection, collection: str) -> None:
+    """Build the index unless another session is embedding: its writes would have to wait."""
+    connection.execute(
+        "select pgembed.build_index(%(name)s) where not exists (select from pgembed.stale"
+        " where collection = %(name)s and claimed_by = any (pgembed.living_claimers()))",
+        {"name": collection},
+    )
 
 
 def _count_stale(connection: Connection, collection: str) -> int:
-    row = connection.execute(
-        "select count(*) from pgembed.stale where collection = %s", (collection,)
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+    statement = "select count(*) from pgembed.stale where collection = %s"
+    return int(rows_of(connection, statement, (collection,))[0][0])
 
 
 def _claim(connection: Connection, collection: str, claimer: int, batch_rows: int) -> list[Claimed]:
-    rows = connection.execute(
+    rows = rows_of(
+        connection,
         "select key, version, coalesce(content, ''), hashes"
         " from pgembed.claim(%s, %s, %s, %s::interval)",
         (collection, claimer, batch_rows, LEASE),
         binary=True,
-    ).fetchall()
+    )
     return [
         Claimed(key, version, content, frozenset(hashes or ()))
         for key, version, content, hashes in rows
@@ -173,13 +186,10 @@ def _claim(connection: Connection, collection: str, claimer: int, batch_rows: in
 
 def _prepare(model: Encoder, target: SearchTarget, claimed: Sequence[Claimed]) -> Prepared:
     """Chunk the rows, and encode each text that no stored embedding serves, once."""
-    collection = target.collection
     rows: list[ChunkRow] = []
     texts: dict[str, int] = {}
     for row in claimed:
-        for chunk in model.chunk(
-            row.content, max_tokens=collection.max_tokens, overlap=collection.overlap
-        ):
+        for chunk in _chunk(model, target, row.content):
             digest = content_hash(target.fingerprint, chunk.content)
             known = digest in row.hashes
             number = None if known else texts.setdefault(chunk.content, len(texts))
@@ -190,6 +200,11 @@ def _prepare(model: Encoder, target: SearchTarget, claimed: Sequence[Claimed]) -
             )
     vectors = model.encode_document(list(texts)) if texts else None
     return Prepared(rows, vectors, len(texts))
+
+
+def _chunk(model: Encoder, target: SearchTarget, text: str) -> list[Chunk]:
+    bounds = target.collection
+    return model.chunk(text, max_tokens=bounds.max_tokens, overlap=bounds.overlap)
 
 
 def _prepare_or_isolate(
@@ -216,32 +231,46 @@ def _write(
     claimed: Sequence[Claimed],
     prepared: Prepared,
 ) -> int:
-    """Write one batch in one transaction; try again when a concurrent writer was in the way."""
-    embeddings = [] if prepared.vectors is None else halfvec_fields(prepared.vectors)
+    """Write a batch in one transaction; when a writer keeps some of its rows, write the others."""
     for attempt in range(WRITE_ATTEMPTS):
         try:
-            with connection.transaction(), connection.cursor() as cursor:
-                # Shorter than deadlock_timeout: we give way before a writer is made the victim.
-                cursor.execute("set local lock_timeout = '250ms'")
-                with cursor.copy("copy pg_temp.pgembed_staging from stdin (format binary)") as copy:
-                    copy.write(b"".join(copy_blocks(prepared.rows, embeddings)))
-                cursor.execute(
-                    "select pgembed.write_batch(%s, %s, %s::text[], %s::bigint[])",
-                    (
-                        collection,
-                        claimer,
-                        [row.key for row in claimed],
-                        [row.version for row in claimed],
-                    ),
-                )
-                written = cursor.fetchone()
-                assert written is not None
-                return int(written[0])
+            return _write_once(connection, collection, claimer, claimed, prepared)
         except PASSING:
-            if attempt == WRITE_ATTEMPTS - 1:
-                raise
             time.sleep(0.1 * 2**attempt)
-    raise AssertionError("unreachable")
+    if len(claimed) <= 1:
+        return 0
+    middle = len(claimed) // 2
+    return sum(
+        _write(connection, collection, claimer, half, _part(prepared, half))
+        for half in (claimed[:middle], claimed[middle:])
+    )
+
+
+def _part(prepared: Prepared, claimed: Sequence[Claimed]) -> Prepared:
+    keys = {row.key for row in claimed}
+    return replace(prepared, rows=[row for row in prepared.rows if row.key in keys])
+
+
+def _write_once(
+    connection: Connection,
+    collection: str,
+    claimer: int,
+    claimed: Sequence[Claimed],
+    prepared: Prepared,
+) -> int:
+    embeddings = [] if prepared.vectors is None else halfvec_fields(prepared.vectors)
+    blocks = copy_blocks(prepared.rows, embeddings, encoding=connection.info.encoding)
+    side = sql.Identifier("pgembed_data", collection)
+    with connection.transaction(), connection.cursor() as cursor:
+        # Wait here as long as it takes for whoever builds an index; below only rows are waited for.
+        cursor.execute(sql.SQL("lock table {} in row exclusive mode").format(side))
+        # Shorter than deadlock_timeout: we give way before a writer is made the victim.
+        cursor.execute("set local lock_timeout = '250ms'")
+        with cursor.copy("copy pg_temp.pgembed_staging from stdin (format binary)") as copy:
+            copy.write(b"".join(blocks))
+        keys, versions = [row.key for row in claimed], [row.version for row in claimed]
+        statement = "select pgembed.write_batch(%s, %s, %s::text[], %s::bigint[])"
+        return int(rows_of(connection, statement, (collection, claimer, keys, versions))[0][0])
 
 
 def _record_failure(

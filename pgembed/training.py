@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
 
 from pgembed.contrastive import TrainingProblem
-from pgembed.database import Connection, translated
+from pgembed.database import Connection, rows_of, translated
 from pgembed.descent import LinearSettings
 from pgembed.errors import TrainingError
-from pgembed.experts import load_experts, register_expert
+from pgembed.experts import check_name, load_experts, register_expert
 from pgembed.judgments import JudgedCollection, JudgedQueries, seeded_share
 from pgembed.linear import GateDecision, TrainedLinear, TrainingStep, gate, train_linear
 from pgembed.linear_expert import LinearExpert
@@ -78,7 +78,9 @@ def train_expert(
 
     Raises:
         TrainingError: there are no training or no dev queries.
+        InputError: the name is empty or that of a mode.
     """
+    check_name(name)
     encoder = registered_encoder(connection, _one_encoder(judged))
     problems = [
         training_problem(connection, collection, each)
@@ -142,13 +144,14 @@ def mine_negatives(
 ) -> list[list[int]]:
     """Chunk rows near each query by the collection's own index, relevant documents left out."""
     with translated():
-        near = connection.execute(
+        near = rows_of(
+            connection,
             "select query_no, key, chunk_no from pgembed.nearest_chunks(%s,"
             " array(select md5(t.text)::uuid from unnest(%s::text[]) with ordinality as t (text, n)"
             " order by t.n), %s)",
             (judged.name, list(queries.texts), MINED_CHUNKS),
             binary=True,
-        ).fetchall()
+        )
     mined: list[list[int]] = [[] for _ in queries.texts]
     for query_no, key, chunk_no in near:
         row = judged.rows.get((key, chunk_no))
@@ -240,7 +243,9 @@ def _domains(
     return [
         (
             collection,
-            f"{collection.name}/{domain}" if shared[domain] > 1 else domain or collection.name,
+            f"{collection.name}/{domain}"
+            if domain and shared[domain] > 1
+            else domain or collection.name,
             _some(queries, at_most),
         )
         for collection in judged

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgembed.database import Connection, connect
 from pgembed.registry import register_encoder
 from pgembed.schema import migrate
+from pgembed.syncing import sync
 from tests.encoders.tiny import make_tiny_encoder
 
 TEMPLATE = "pgembed_test_template"
@@ -107,3 +108,25 @@ def connection(migrated_url: str) -> Iterator[Connection]:
     """A connection of the kind that users search with."""
     with connect(migrated_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def papers(connection: Connection) -> Connection:
+    """Table ``papers`` with 60 rows, and its collection of the same name, embedded."""
+    connection.execute(
+        "create table papers (id bigint primary key, title text not null, abstract text,"
+        " year int, topic text, active boolean, price numeric(8, 2), added date)"
+    )
+    connection.execute(
+        "insert into papers select n, (array['red apple', 'green pear', 'fast car', 'slow train',"
+        " 'deep ocean', 'high mountain'])[1 + n % 6] || ' number ' || n,"
+        " case when n % 7 = 0 then null else 'about ' || (array['fruit', 'traffic', 'nature'])[1 + n % 3]"
+        " || ' in chapter ' || n end, 2000 + n % 20, (array['a', 'b', 'c'])[1 + n % 3], n % 2 = 0,"
+        " n * 1.25, date '2020-01-01' + n from generate_series(1, 60) as n"
+    )
+    connection.execute(
+        "select pgembed.create_collection('papers', source => 'papers',"
+        " content => '{title,abstract}', encoder => 'tiny')"
+    )
+    sync(connection, "papers")
+    return connection

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from psycopg import Connection
 from psycopg.rows import class_row
 
+from pgembed.database import Connection
 from pgembed.demo.wording import cleaned, masked, on_one_line, shortened
 
 PostgresKind = Literal["aggregate", "function", "procedure", "setting", "type", "window"]
@@ -68,8 +68,9 @@ select
   null::boolean as returns_set,
   case t.typcategory
     when 'A' then 'array' when 'B' then 'boolean' when 'D' then 'date/time'
-    when 'G' then 'geometric' when 'I' then 'network address' when 'N' then 'numeric' when 'R' then 'range'
-    when 'S' then 'string' when 'T' then 'timespan' when 'V' then 'bit string' else 'other'
+    when 'G' then 'geometric' when 'I' then 'network address'
+    when 'N' then 'numeric' when 'R' then 'range' when 'S' then 'string'
+    when 'T' then 'timespan' when 'V' then 'bit string' else 'other'
   end as category,
   d.description,
   case when t.typlen > 0 then t.typlen || ' bytes' else 'variable length' end as details
@@ -136,6 +137,7 @@ class PostgresEntry:
     kind: PostgresKind
     argument_types: tuple[str, ...]
     """Of a function its input arguments, of a range type its element, of a setting none."""
+    argument_count: int
     result_type: str | None
     """Of a function what it returns, of a type its SQL name, of a setting its value's type."""
     strict: bool | None
@@ -151,7 +153,7 @@ class PostgresEntry:
     """The other facts in words: what is embedded."""
 
 
-def postgres_entries(connection: Connection[Any]) -> list[PostgresEntry]:
+def postgres_entries(connection: Connection) -> list[PostgresEntry]:
     """Reads functions, types and settings from the catalog of the connected server, by id.
 
     Only what ships with the server is read, so two servers of one version give the same entries.
@@ -175,6 +177,7 @@ def _entry(facts: _Facts) -> PostgresEntry:
         name=facts.name,
         kind=facts.kind,
         argument_types=tuple(facts.argument_types),
+        argument_count=len(facts.argument_types),
         result_type=facts.result_type,
         strict=facts.strict,
         volatility=facts.volatility,

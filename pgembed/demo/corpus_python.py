@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Literal
 
+from pgembed.demo.python_modules import MODULES
 from pgembed.demo.wording import (
     cleaned,
     masked,
@@ -26,61 +27,25 @@ from pgembed.demo.wording import (
 
 PythonKind = Literal["class", "function", "method"]
 
-_MODULES = """
-    abc annotationlib argparse array ast asyncio asyncio.base_events asyncio.events
-    asyncio.futures asyncio.locks asyncio.protocols asyncio.queues asyncio.runners
-    asyncio.streams asyncio.subprocess asyncio.taskgroups asyncio.tasks asyncio.timeouts
-    asyncio.transports base64 bdb binascii bisect builtins bz2 calendar cmath cmd code codecs
-    codeop collections collections.abc colorsys compileall compression.zstd
-    concurrent.futures concurrent.futures.process concurrent.futures.thread configparser
-    contextlib contextvars copy copyreg csv ctypes ctypes.util dataclasses datetime dbm dbm.dumb
-    decimal difflib dis doctest email email.charset email.contentmanager email.encoders
-    email.feedparser email.generator email.header email.headerregistry email.iterators
-    email.message email.parser email.policy email.utils encodings encodings.idna enum errno
-    faulthandler filecmp fileinput fnmatch fractions ftplib functools gc getopt getpass gettext
-    glob graphlib gzip hashlib heapq hmac html html.parser http http.client http.cookiejar
-    http.cookies http.server imaplib importlib importlib.abc importlib.machinery
-    importlib.metadata importlib.resources importlib.resources.abc importlib.util inspect io
-    ipaddress itertools json json.decoder json.encoder keyword linecache locale logging
-    logging.config logging.handlers lzma mailbox marshal math mimetypes mmap modulefinder
-    multiprocessing multiprocessing.connection multiprocessing.managers multiprocessing.pool
-    multiprocessing.process multiprocessing.queues multiprocessing.shared_memory
-    multiprocessing.synchronize netrc numbers operator optparse os os.path pathlib pdb pickle
-    pickletools pkgutil platform plistlib poplib pprint profile pstats py_compile pyclbr pydoc
-    queue quopri random re reprlib runpy sched secrets selectors shelve shlex shutil signal
-    smtplib socket socketserver sqlite3 ssl stat statistics string string.templatelib stringprep
-    struct subprocess symtable sys sysconfig tabnanny tarfile tempfile textwrap threading time
-    timeit token tokenize tomllib trace traceback tracemalloc types typing unicodedata unittest
-    unittest.case unittest.loader unittest.main unittest.mock unittest.result unittest.runner
-    unittest.suite urllib.error urllib.parse urllib.request urllib.response urllib.robotparser
-    uuid warnings wave weakref webbrowser wsgiref wsgiref.handlers wsgiref.headers
-    wsgiref.simple_server wsgiref.util wsgiref.validate xml.dom xml.dom.domreg xml.dom.expatbuilder
-    xml.dom.minidom xml.dom.pulldom xml.dom.xmlbuilder xml.etree.ElementInclude
-    xml.etree.ElementTree xml.sax xml.sax.expatreader xml.sax.handler xml.sax.saxutils
-    xml.sax.xmlreader xmlrpc.client xmlrpc.server zipapp zipfile zipimport zlib zoneinfo
-"""
-
-MODULES = tuple(_MODULES.split())
-"""What is read, in this order. Left out: modules that are deprecated or gone in Python 3.13, bound
-to one platform, or that act when imported (``this``, ``antigravity``, ``rlcompleter``), windows
-(``tkinter``, ``turtle``, ``idlelib``) and tests. A module that this Python lacks is skipped."""
-
 FEWEST_WORDS = 4
 """A docstring with fewer words says no more than its entry's name."""
 
 FEWEST_CONTENT_WORDS = 8
-"""What follows the first sentence must say something of its own to be found by."""
+"""What follows the first sentence must say enough to be found by."""
 
 _DEPRECATED = re.compile(
     r"^deprecated\b|\b(?:is|are|been|now) deprecated\b|\bdeprecated (?:since|alias|in|as of)\b|"
     r"\.\. deprecated::",
     re.IGNORECASE | re.MULTILINE,
 )
-_SINCE = re.compile(
-    r"(?:new in|added in|since)(?: python)?(?: version)? (3\.\d+|2\.\d)|versionadded:: ?(3\.\d+)",
-    re.IGNORECASE,
+_CALL = re.compile(
+    r"\s*(?:\w+\.)*(?P<name>\w+)(?P<parameters>\((?:[^()]|\([^()]*\))*\))"
+    r"(?P<result>\s*-+>[^\n]*?)?"
+    r"(?:\s+--\s+|:\s+|[ \t]*(?:\n[ \t]+[^\n]+)*(?:\n|\Z))"
 )
-_PLAIN_DEFAULTS = (type(None), bool, int, float, str, bytes)
+_DEFAULT = re.compile(r"=[^,()]+")
+_SHOWN_DEFAULTS = (type(None), bool, int)
+"""A text may be a path of this machine, and another object's repr anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +62,14 @@ class PythonEntry:
     """Parameters in parentheses, ``''`` where neither the object nor its docstring tells."""
     python: str
     """Version of the Python whose documentation this is: ``3.13``."""
-    since: str | None
-    """First version that has the entry, where its documentation mentions one."""
     deprecated: bool
     doc: str
     """The whole docstring."""
     summary: str
     """The first sentence without the entry's own name."""
     content: str
-    """What follows the first sentence, without the entry's own name: what is embedded."""
+    """Module, class, parameters and what follows the first sentence, without the entry's own name:
+    what is embedded. At most ``LONGEST_CONTENT`` characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +94,9 @@ def python_entries(limit: int | None = None) -> list[PythonEntry]:
         limit: At most this many entries, spread evenly over all; None for all of them.
     """
     with _silent():
-        found = [_entry(documented) for documented in _distinct(_modules())]
-    ordered = sorted(
-        (entry for entry in found if len(words(entry.content)) >= FEWEST_CONTENT_WORDS),
-        key=lambda entry: (entry.module, entry.name),
-    )
-    numbered = [replace(entry, id=number) for number, entry in enumerate(ordered, start=1)]
+        found = [entry for documented in _distinct(_modules()) for entry in _entry(documented)]
+    found.sort(key=lambda entry: (entry.module, entry.name))
+    numbered = [replace(entry, id=number) for number, entry in enumerate(found, start=1)]
     if limit is None or limit >= len(numbered):
         return numbered
     return [numbered[place * len(numbered) // limit] for place in range(limit)]
@@ -211,37 +172,40 @@ def _documented(module: str, name: str, thing: object) -> Iterator[_Documented]:
         yield _Documented(module, name, kind, thing, cleaned(inspect.cleandoc(doc)))
 
 
-def _entry(documented: _Documented) -> PythonEntry:
-    """The documented object as a row that has no number yet."""
-    doc, own_name = documented.doc, documented.name.rpartition(".")[2]
+def _entry(documented: _Documented) -> Iterator[PythonEntry]:
+    """The documented object as a row that has no number yet, if it says enough."""
+    doc, (owner, _, own_name) = documented.doc, documented.name.rpartition(".")
     written, text = _split_signature(doc, own_name)
     first, rest = split_first_sentence(text)
-    since = _SINCE.search(doc)
-    return PythonEntry(
+    if len(words(rest)) < FEWEST_CONTENT_WORDS:
+        return
+    signature = _signature(documented.thing) or written
+    heading = f"{documented.module} {owner}{_DEFAULT.sub('', signature)}: "
+    yield PythonEntry(
         id=0,
         module=documented.module,
         name=documented.name,
         kind=documented.kind,
-        signature=_signature(documented.thing) or written,
+        signature=signature,
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
-        since=next(filter(None, since.groups())) if since else None,
         deprecated=hasattr(documented.thing, "__deprecated__") or bool(_DEPRECATED.search(doc)),
         doc=doc,
         summary=masked(first, own_name, ignore_case=False),
-        content=shortened(masked(on_one_line(rest), own_name, ignore_case=True)),
+        content=shortened(masked(heading + on_one_line(rest), own_name, ignore_case=True)),
     )
 
 
 def _split_signature(doc: str, name: str) -> tuple[str, str]:
-    """The call that a docstring of C code begins with, as "(a[, b])", and the text after it."""
-    call = re.compile(
-        rf"\s*(?:[\w.]+\.)?{re.escape(name)}(\([^\n]*?\))"
-        r"(?:\s*-+>[^\n]*?)?(?:\s+--\s+|:\s+|(?=\n|\Z))(?:\n[ \t]+[^\n]+)*"
-    )
+    """The call that a docstring of C code begins with, as "(a[, b])", and the text after it.
+
+    A line is such a call when it calls the name itself, or when an arrow says what it returns.
+    """
     written, end = "", 0
-    while found := call.match(doc, end):
-        written, end = written or found.group(1), found.end()
-    return written, doc[end:].strip()
+    while found := _CALL.match(doc, end):
+        if found["name"] != name and not found["result"]:
+            break
+        written, end = written or found["parameters"], found.end()
+    return on_one_line(written), doc[end:].strip()
 
 
 def _signature(thing: object) -> str:
@@ -253,7 +217,7 @@ def _signature(thing: object) -> str:
                 annotation=inspect.Parameter.empty,
                 default=parameter.default
                 if parameter.default is inspect.Parameter.empty
-                or type(parameter.default) in _PLAIN_DEFAULTS
+                or type(parameter.default) in _SHOWN_DEFAULTS
                 else ...,
             )
             for parameter in signature.parameters.values()

@@ -10,10 +10,12 @@ MASK = "this"
 LONGEST_CONTENT = 1000
 """Characters; about 250 tokens, what one chunk of a small encoder holds."""
 
+_BETWEEN_PARTS = r"[_\s-]*"
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
-_ABBREVIATIONS = ("e.g.", "i.e.", "etc.", "vs.", "cf.", "eg.", "ie.", "approx.", "incl.", "resp.")
-_BOUNDARY = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"'(*\[<:_-])|\s*\n[ \t]*\n\s*")
+_ENDS_NOTHING = ("..", "e.g.", "i.e.", "a.k.a.", "etc.", "vs.", "cf.", "approx.", "incl.", "resp.")
+_BOUNDARY = re.compile(r"(?<=[.!?])\s+|\s*\n[ \t]*\n\s*")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
 
@@ -47,13 +49,14 @@ def normalised(text: str) -> str:
 def split_first_sentence(text: str) -> tuple[str, str]:
     """The first sentence on one line, and the rest as it stands.
 
-    A sentence ends at a full stop before a capital, or where its paragraph ends; abbreviations
+    A sentence ends at a full stop before white space, or where its paragraph ends; abbreviations
     such as "e.g." end nothing.
     """
     for boundary in _BOUNDARY.finditer(text):
         first = text[: boundary.start()].strip()
-        ends = _BLANK_LINE.search(boundary.group()) or not first.lower().endswith(_ABBREVIATIONS)
-        if first and ends:
+        if first and (
+            _BLANK_LINE.search(boundary.group()) or not first.lower().endswith(_ENDS_NOTHING)
+        ):
             return on_one_line(first), text[boundary.end() :].strip()
     return on_one_line(text), ""
 
@@ -69,6 +72,8 @@ def masked(text: str, name: str, *, ignore_case: bool) -> str:
         name: An identifier without dots.
         ignore_case: Whether "Close" is an occurrence of ``close``.
     """
-    parts = r"[_\s-]*".join(re.escape(part) for part in name.split("_") if part)
-    pattern = rf"(?<!\w)_*{parts}_*(?!\w)"
+    parts = [part for part in name.split("_") if part]
+    if not all(part.casefold() in text.casefold() for part in parts):
+        return text  # far cheaper than to compile a pattern for every name
+    pattern = rf"(?<!\w)_*{_BETWEEN_PARTS.join(map(re.escape, parts))}_*(?!\w)"
     return re.sub(pattern, MASK, text, flags=re.IGNORECASE if ignore_case else 0)

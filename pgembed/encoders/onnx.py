@@ -163,8 +163,9 @@ def _session(path: Path) -> Any:
             disabled_optimizers=["SkipLayerNormFusion"],
         )
     except Exception as error:  # onnxruntime's exceptions share no public base
+        reason = str(error).partition("\n")[0]
         raise EncoderError(
-            f"{path} cannot be loaded: it is corrupt, or needs another onnxruntime",
+            f"{path} cannot be loaded: {reason}",
             hint="fetch the file again, or upgrade: pip install -U onnxruntime",
         ) from error
 

@@ -4,13 +4,14 @@ set search_path from current
 as $$
 declare
   lost text;
+  lost_key boolean;
 begin
   if not exists (select from pg_class as r where r.oid = collection.source) then
     raise exception using errcode = 'PGE05',
       message = format('the source table of collection %L is gone', collection.name),
       hint = format('Remove the collection: select pgembed.drop_collection(%L);', collection.name);
   end if;
-  select string_agg(format('%I', wanted.name), ', ') into lost
+  select string_agg(format('%I', wanted.name), ', '), bool_or(wanted.name = any (collection.key_columns)) into lost, lost_key
   from unnest(collection.key_columns || collection.content_columns) as wanted (name)
   where not exists (
     select from pg_attribute as a
@@ -18,8 +19,12 @@ begin
   );
   if lost is not null then
     raise exception using errcode = 'PGE05',
-      message = format('column %s of %s is gone; collection %L needs it', lost, collection.source, collection.name),
-      hint = format('Its columns are %s. Name the content anew: select pgembed.set_content(%L, ''{...}'');',
+      message = format('%s has no column %s, which collection %L reads', collection.source, lost, collection.name),
+      hint = format(
+        'Its columns are %s. ' || case
+          when lost_key then 'Give the key its name back, then: select pgembed.mark_stale(%L); or drop the collection and create it anew.'
+          else 'Name the content anew: select pgembed.set_content(%L, ''{...}'');'
+        end,
         pgembed.column_names(collection.source), collection.name);
   end if;
 end

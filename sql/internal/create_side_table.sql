@@ -12,7 +12,10 @@ begin
       message = format('table pgembed_data.%I exists already, and belongs to no collection', collection.name),
       hint = 'Drop that table, or take another name.';
   end if;
-  select string_agg(format('%I %s not null', pgembed.side_column(c.name), format_type(a.atttypid, a.atttypmod)), ', ' order by c.position)
+  select string_agg(
+      format('%I %s%s not null', pgembed.side_column(c.name), format_type(a.atttypid, a.atttypmod),
+        ' collate ' || nullif(a.attcollation, 0)::regcollation::text),
+      ', ' order by c.position)
   into columns
   from unnest(collection.key_columns) with ordinality as c (name, position)
   join pg_attribute as a on a.attrelid = collection.source and a.attname = c.name and not a.attisdropped;

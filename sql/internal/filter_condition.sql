@@ -13,6 +13,7 @@ declare
   known constant text := 'eq, ne, lt, lte, gt, gte, in, nin, between, like, ilike, is_null';
   symbol text := '{"eq": "=", "ne": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}'::jsonb ->> filter_condition.operator;
   literals text[];
+  condition text;
 begin
   if symbol is not null then
     if filter_condition.value = 'null' and filter_condition.operator in ('eq', 'ne') then
@@ -30,16 +31,27 @@ begin
       end if;
       select coalesce(array_agg(pgembed.filter_literal(filter_condition.source, filter_condition.column_name, v.value) order by v.position), '{}')
       into literals
-      from jsonb_array_elements(filter_condition.value) with ordinality as v (value, position);
-      return case
+      from jsonb_array_elements(filter_condition.value) with ordinality as v (value, position)
+      where v.value <> 'null' or filter_condition.operator = 'between';
+      condition := case
         when filter_condition.operator = 'between' then format('%s between %s and %s', place, literals[1], literals[2])
         when cardinality(literals) = 0 then (filter_condition.operator = 'nin')::text
         else format('%s %s (%s)', place, case filter_condition.operator when 'in' then 'in' else 'not in' end, array_to_string(literals, ', '))
+      end;
+      -- In SQL's own lists a null is never found, and makes "not in" find nothing.
+      return case
+        when not filter_condition.value @> '[null]' then condition
+        when filter_condition.operator = 'in' then format('(%s or %s is null)', condition, place)
+        else format('(%s and %s is not null)', condition, place)
       end;
     when 'like', 'ilike' then
       if jsonb_typeof(filter_condition.value) <> 'string' then
         raise exception using errcode = 'PGE02',
           message = format('operator %s of column %I takes a string, not %s', filter_condition.operator, filter_condition.column_name, left(filter_condition.value::text, 100));
+      elsif (length(filter_condition.value #>> '{}') - length(rtrim(filter_condition.value #>> '{}', chr(92)))) % 2 = 1 then
+        raise exception using errcode = 'PGE02',
+          message = format('the pattern %s for column %I ends with an escape character', left(filter_condition.value::text, 100), filter_condition.column_name),
+          hint = 'A backslash makes the next character literal; to mean itself it is doubled.';
       end if;
       return format('%s::text %s %L', place, filter_condition.operator, filter_condition.value #>> '{}');
     when 'is_null' then

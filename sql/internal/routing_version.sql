@@ -2,7 +2,8 @@ create or replace function pgembed.routing_version(encoder text) returns text
 language sql stable parallel safe
 begin atomic
   select md5(concat_ws('|',
-    (select r.version from pgembed.router as r where r.encoder = routing_version.encoder),
+    -- The time tells a version that was rolled back from the next one of the same number.
+    (select concat_ws(':', r.version, extract(epoch from r.built_at)) from pgembed.router as r where r.encoder = routing_version.encoder),
     (select string_agg(concat_ws(':', e.name, e.state, e.sha256), ',' order by e.name)
      from pgembed.expert as e where e.encoder = routing_version.encoder)));
 end;

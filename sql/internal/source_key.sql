@@ -4,11 +4,21 @@ set search_path from current
 as $$
 declare
   found_key text[];
+  relation pg_class;
 begin
-  if not exists (select from pg_class as r where r.oid = source_key.source and r.relkind in ('r', 'p')) then
+  select r.* into relation from pg_class as r where r.oid = source_key.source;
+  if relation.relkind not in ('r', 'p') or source_key.source is null then
     raise exception using errcode = 'PGE05',
-      message = format('%s is not a table', source_key.source),
+      message = format('%s is not a table', coalesce(source_key.source::text, 'null')),
       hint = 'Triggers and the foreign key need a table; for a view, use the table below it.';
+  elsif relation.relpersistence <> 'p' then
+    raise exception using errcode = 'PGE05',
+      message = format('%s is a temporary or unlogged table', source_key.source),
+      hint = 'The foreign key needs one that lasts: alter table ... set logged, or copy the rows.';
+  elsif relation.relispartition then
+    raise exception using errcode = 'PGE05',
+      message = format('%s is a partition', source_key.source),
+      hint = 'Rows that are written through its parent would go unnoticed: make the collection on the partitioned table.';
   end if;
   select array_agg(a.attname::text order by k.position) into found_key
   from pg_index as i
@@ -19,7 +29,8 @@ begin
     and case when source_key.wanted is null then i.indisprimary else true end
   group by i.indexrelid
   having source_key.wanted is null
-    or (array_agg(a.attname::text) @> source_key.wanted and array_agg(a.attname::text) <@ source_key.wanted and bool_and(a.attnotnull))
+    or (array_agg(a.attname::text) @> source_key.wanted and array_agg(a.attname::text) <@ source_key.wanted
+      and count(*) = cardinality(source_key.wanted) and bool_and(a.attnotnull))
   limit 1;
   if found_key is null and source_key.wanted is null then
     raise exception using errcode = 'PGE05',

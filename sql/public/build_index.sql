@@ -5,6 +5,8 @@ as $$
 declare
   found_collection pgembed.collection := pgembed.collection_named(collection);
 begin
+  -- Two that build at once would each make an index.
+  perform pg_advisory_xact_lock(726102, hashtext(found_collection.name));
   if pgembed.has_hnsw(found_collection.name) then
     return false;
   end if;

@@ -18,6 +18,12 @@ declare
   side_key text[] := pgembed.side_key(claimed);
 begin
   perform pgembed.check_source(claimed);
+  -- A hidden row would look deleted, and lose its vectors.
+  if row_security_active(claimed.source) then
+    raise exception using errcode = 'PGE05',
+      message = format('row-level security may hide rows of %s from %I', claimed.source, current_user),
+      hint = format('Embed as a role that sees every row: the owner of the table, or one with bypassrls (alter role %I bypassrls).', current_user);
+  end if;
   return query execute format(
     'with marked as materialized (
        update pgembed.stale as t

@@ -54,4 +54,4 @@ begin
 end
 $$;
 comment on function pgembed.compile_filter(regclass, jsonb, text, int) is
-  'A filter as an SQL condition on the source table under an alias. A column maps to a value (equal), an array (one of), null (is null) or {operator: value, ...}; and, or, not combine. Columns are checked, values quoted as the column''s type; PGE02 says what is wrong.';
+  'A filter as an SQL condition on the source table under an alias. A column maps to a value (equal), an array (one of, null among them), null (is null) or {operator: value, ...}; and, or, not combine. Columns are checked, values quoted as the column''s type; PGE02 says what is wrong.';

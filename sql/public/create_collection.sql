@@ -16,6 +16,9 @@ declare
   key_columns text[];
   encoder_tokens int;
   dimensions int;
+  tokens int;
+  shared int;
+  configuration text;
 begin
   if exists (select from pgembed.collection as c where c.name = create_collection.name) then
     raise exception using errcode = 'PGE03',
@@ -30,27 +33,33 @@ begin
   encoder_tokens := (pgembed.encoder_named(create_collection.encoder)).max_tokens;
   dimensions := (pgembed.encoder_named(create_collection.encoder)).dimensions;
   key_columns := pgembed.source_key(create_collection.source, create_collection.key);
-  if coalesce(cardinality(create_collection.content), 0) = 0 then
-    raise exception using errcode = 'PGE03', message = 'a collection needs at least one content column',
-      hint = format('The columns of %s are %s.', create_collection.source, pgembed.column_names(create_collection.source));
-  end if;
+  perform pgembed.check_content(create_collection.source, create_collection.content);
   begin
-    language := create_collection.language::regconfig::text;
-  exception when undefined_object or invalid_name or syntax_error then
+    select c.oid::regconfig::text into configuration
+    from pg_ts_config as c
+    where c.oid = create_collection.language::regconfig;
+  exception when undefined_object or invalid_schema_name or invalid_name or syntax_error or feature_not_supported then
+    configuration := null;
+  end;
+  if configuration is null then
     raise exception using errcode = 'PGE03',
       message = format('there is no text search configuration %L', create_collection.language),
       hint = 'List them with \dF in psql; ''simple'' suits every language.';
-  end;
+  end if;
   if create_collection.max_tokens not between 8 and encoder_tokens then
     raise exception using errcode = 'PGE03',
       message = format('max_tokens is %s; encoder %L takes 8 to %s', create_collection.max_tokens, create_collection.encoder, encoder_tokens);
   end if;
+  tokens := coalesce(create_collection.max_tokens, encoder_tokens);
+  shared := coalesce(create_collection.overlap, tokens / 8);
+  if shared not between 0 and tokens - 1 then
+    raise exception using errcode = 'PGE03',
+      message = format('overlap is %s; neighbouring chunks of %s tokens share 0 to %s', shared, tokens, tokens - 1);
+  end if;
   insert into pgembed.collection (name, encoder, source, key_columns, content_columns, max_tokens, overlap, language)
   values (
     create_collection.name, create_collection.encoder, create_collection.source, key_columns, create_collection.content,
-    coalesce(create_collection.max_tokens, encoder_tokens),
-    coalesce(create_collection.overlap, coalesce(create_collection.max_tokens, encoder_tokens) / 8),
-    create_collection.language
+    tokens, shared, configuration
   )
   returning * into made;
   perform pgembed.check_source(made);

@@ -10,7 +10,7 @@ begin
     for trigger_name in
       select t.tgname from pg_trigger as t
       where t.tgrelid = dropped.source and t.tgfoid = 'pgembed.capture_changes()'::regprocedure
-        and t.tgparentid = 0 and t.tgargs = convert_to(dropped.name, 'UTF8') || '\x00'::bytea
+        and t.tgparentid = 0 and t.tgargs = convert_to(dropped.name, 'UTF8') || decode('00', 'hex')
     loop
       execute format('drop trigger %I on %s', trigger_name, dropped.source);
     end loop;

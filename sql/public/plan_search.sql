@@ -12,6 +12,10 @@ declare
   total float8;
   explained json;
 begin
+  if plan_search.k is null or plan_search.k < 0 then
+    raise exception using errcode = 'PGE03', message = format('k is %s; it is the number of rows to return, 0 or more', coalesce(plan_search.k::text, 'null'));
+  end if;
+  perform pgembed.check_source(searched);
   predicate := pgembed.compile_filter(searched.source, plan_search.filter);
   -- The source is joined only where it decides which rows are seen.
   if predicate = 'true' and not row_security_active(searched.source) then

@@ -21,7 +21,9 @@ begin
         register_expert.name, left(register_expert.fingerprint, 12), register_expert.encoder, left(expected, 12)),
       hint = 'Train the expert on this encoder.';
   end if;
-  if register_expert.name in ('base', 'soft', 'hard') then
+  if coalesce(register_expert.name, '') = '' then
+    raise exception using errcode = 'PGE03', message = 'the name of an expert is empty';
+  elsif register_expert.name in ('base', 'soft', 'hard') then
     raise exception using errcode = 'PGE03',
       message = format('%L is the name of a mode; give the expert another name', register_expert.name);
   end if;

@@ -15,8 +15,10 @@ begin
   if route.query is null or vector_dims(route.query) <> dimensions then
     raise exception using errcode = 'PGE03',
       message = format('the query vector has %s dimensions; encoder %L makes %s', coalesce(vector_dims(route.query)::text, 'no'), route.encoder, dimensions);
+  elsif vector_norm(route.query) = 0 then
+    raise exception using errcode = 'PGE03', message = 'the query vector is zero: it has no direction to route by';
   end if;
-  if route.mode not in ('soft', 'hard') then
+  if coalesce(route.mode, '') not in ('soft', 'hard') then
     if not exists (select from pgembed.expert as e where e.encoder = route.encoder and e.name = route.mode and e.state = 'active') then
       raise exception using errcode = 'PGE01',
         message = format('encoder %L has no active expert %L, and there is no such mode', route.encoder, route.mode),
@@ -26,8 +28,10 @@ begin
     return query select route.mode, 1::float8, null::float8;
     return;
   end if;
-  select (r.parameters ->> 'temperature')::float8, coalesce(r.parameters -> 'standing', '{}') into temperature, standing
+  select (r.parameters ->> 'temperature')::float8, r.parameters -> 'standing' into temperature, standing
   from pgembed.router as r where r.encoder = route.encoder;
+  -- The defaults that every client has.
+  temperature := coalesce(temperature, 0.05);
   return query
   with similarity as (
     -- The mean over an expert's pilots of the cosine similarity: RouterRetriever, algorithm 1.
@@ -38,18 +42,22 @@ begin
     group by p.expert
   ),
   best as (select max(s.score) as score from similarity as s),
-  first as (select s.expert from similarity as s order by s.score desc, s.expert limit 1),
+  first as (select s.expert from similarity as s order by s.score desc, s.expert collate "C" limit 1),
   fixed as (
     select t.key as expert, t.value::text::float8 as weight
     from jsonb_each(standing) as t
     join pgembed.expert as e on e.encoder = route.encoder and e.name = t.key and e.state = 'active'
     where route.mode = 'soft'
   ),
-  share as (select 1 - coalesce(sum(f.weight), 0) as free from fixed as f),
+  share as (select greatest(1 - coalesce(sum(f.weight), 0), 0) as free from fixed as f),
   softmax as (
-    select s.expert, exp((s.score - best.score) / temperature) / sum(exp((s.score - best.score) / temperature)) over () as part
-    from similarity as s cross join best
-    where route.mode = 'soft'
+    select p.expert, p.power / sum(p.power) over () as part
+    from (
+      -- exp raises an error where its result is no longer above 0.
+      select s.expert, exp(greatest((s.score - best.score) / temperature, -700)) as power
+      from similarity as s cross join best
+      where route.mode = 'soft'
+    ) as p
   ),
   chosen as (
     select f.expert, f.weight from fixed as f
@@ -66,7 +74,7 @@ begin
   left join similarity as s on s.expert = c.expert
   group by c.expert
   having sum(c.weight) > 0
-  order by 2 desc, 1;
+  order by 2 desc, c.expert collate "C";
 end
 $$;
 comment on function pgembed.route(text, vector, text) is

@@ -26,15 +26,15 @@ as $$
 declare
   searched pgembed.collection := pgembed.collection_named(search.collection);
   dimensions int := (pgembed.encoder_named(searched.encoder)).dimensions;
+  -- Of length 1, because half precision takes numbers from 6e-8 to 65504 only.
+  direction halfvec := l2_normalize(search.query)::halfvec;
   planned record;
   words tsquery;
   wanted int := search.k;
   keys text[];
   scores float8[];
 begin
-  if search.k is null or search.k < 0 then
-    raise exception using errcode = 'PGE03', message = format('k is %s; it is the number of rows to return, 0 or more', coalesce(search.k::text, 'null'));
-  elsif search.query is null then
+  if search.query is null then
     raise exception using errcode = 'PGE03', message = 'the query vector is null';
   elsif vector_dims(search.query) <> dimensions then
     raise exception using errcode = 'PGE03',
@@ -42,10 +42,10 @@ begin
       hint = format('Encode the query with encoder %L.', searched.encoder);
   elsif vector_norm(search.query) = 0 then
     raise exception using errcode = 'PGE03', message = 'the query vector is zero: it has no direction to search in';
-  elsif search.lexical_weight not between 0 and 1 then
-    raise exception using errcode = 'PGE03', message = format('lexical_weight is %s; it lies between 0 and 1', search.lexical_weight);
+  elsif (search.lexical_weight between 0 and 1) is not true then
+    raise exception using errcode = 'PGE03',
+      message = format('lexical_weight is %s; it lies between 0 and 1', coalesce(search.lexical_weight::text, 'null'));
   end if;
-  perform pgembed.check_source(searched);
   select p.* into planned from pgembed.plan_search(search.collection, search.k, search.filter) as p;
   if search.hybrid then
     if search.query_text is null then
@@ -55,10 +55,10 @@ begin
     wanted := greatest(search.k, 100);
   end if;
   if planned.plan = 'hnsw' then
-    select f.keys, f.scores into keys, scores from pgembed.dense_hnsw(searched, search.query::halfvec, wanted, planned.predicate) as f;
+    select f.keys, f.scores into keys, scores from pgembed.dense_hnsw(searched, direction, wanted, planned.predicate) as f;
   end if;
   if planned.plan = 'exact' or cardinality(keys) < wanted then
-    select f.keys, f.scores into keys, scores from pgembed.dense_exact(searched, search.query::halfvec, wanted, planned.predicate) as f;
+    select f.keys, f.scores into keys, scores from pgembed.dense_exact(searched, direction, wanted, planned.predicate) as f;
   end if;
   if words is null or search.k = 0 then
     return query execute format(
@@ -68,7 +68,7 @@ begin
          select d.chunk_no, d.content from pgembed_data.%I as d where %s order by (d.embedding <=> $4) + 0, d.chunk_no limit 1) as best
        order by f.position',
       searched.name, pgembed.key_match(searched, pgembed.side_key(searched), 'd', 'f.key')
-    ) using keys, scores, search.k, search.query::halfvec;
+    ) using keys, scores, search.k, direction;
     return;
   end if;
   -- z-scores over the union of both arms' candidates, each scored exactly by both arms.
@@ -91,7 +91,7 @@ begin
      select f.key, (row_number() over (order by f.score desc, f.dense desc, f.key))::int, f.score, f.chunk_no, f.content, f.dense, f.lexical::float8
      from fused as f order by f.score desc, f.dense desc, f.key limit $6',
     searched.name, pgembed.key_match(searched, pgembed.side_key(searched), 'd', 'c.key')
-  ) using keys, pgembed.lexical_arm(searched, words, wanted, planned.predicate), search.query::halfvec, words, search.lexical_weight, search.k;
+  ) using keys, pgembed.lexical_arm(searched, words, wanted, planned.predicate), direction, words, search.lexical_weight, search.k;
 end
 $$;
 comment on function pgembed.search(text, vector, int, jsonb, boolean, text, float8) is

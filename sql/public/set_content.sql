@@ -3,9 +3,9 @@ language plpgsql
 set search_path from current
 as $$
 declare
-  changed pgembed.collection;
+  changed pgembed.collection := pgembed.collection_named(set_content.collection);
 begin
-  perform pgembed.collection_named(set_content.collection);
+  perform pgembed.check_content(changed.source, set_content.content);
   update pgembed.collection as c set content_columns = set_content.content
   where c.name = set_content.collection
   returning c.* into changed;

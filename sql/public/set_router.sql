@@ -11,6 +11,7 @@ declare
   built int;
 begin
   perform pgembed.encoder_named(set_router.encoder);
+  perform pgembed.check_router(set_router.kind, set_router.parameters);
   insert into pgembed.router as r (encoder, kind, parameters, metrics)
   values (set_router.encoder, set_router.kind, set_router.parameters, set_router.metrics)
   on conflict on constraint router_pkey do update

@@ -1,0 +1,31 @@
+"""The ``pgembed`` command."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; errors of ours are one sentence on standard error and exit status 1."""
+    try:
+        from pgembed.cli.app import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        sys.exit(
+            f"the pgembed command needs {error.name}.\nHint: pip install 'pgembed-router[cli]'"
+        )
+    from pgembed.cli.common import errors
+    from pgembed.errors import PgembedError
+
+    try:
+        app()
+    except PgembedError as error:
+        errors.print(f"pgembed: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("Stopped. What was finished is kept; run the command again to go on.")
+        sys.exit(130)
+
+
+__all__ = ["main"]

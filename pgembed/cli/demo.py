@@ -1,0 +1,172 @@
+"""The command ``demo``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from psycopg import sql
+from rich.progress import Progress, TaskID
+
+from pgembed.cli.common import Url, console, errors, print_table, progress_bar
+from pgembed.database import Connection, connect
+from pgembed.demo.pipeline import POSTGRES, PYTHON, DemoResult, run_demo
+from pgembed.evaluation import SystemScores
+from pgembed.searching import explain
+
+NAMES = {"hard": "routed (hard)", "soft": "routed (soft)", "base": "base"}
+
+SEARCHES: tuple[tuple[str, str, dict[str, object] | None], ...] = (
+    (PYTHON, "copy a whole directory with everything below it", {"deprecated": False}),
+    (PYTHON, "how long until the next scheduled thing runs", {"kind": ["method", "function"]}),
+    (POSTGRES, "how much disk space does a table take", {"kind": "function"}),
+)
+
+NEXT = sql.SQL("""\
+  -- what resembles one entry, of functions only: filtered nearest neighbours
+  select p.module, p.name, s.score
+  from pgembed.search('python_doc',
+    (select embedding::vector from pgembed_data.python_doc where id = {key} limit 1),
+    k => 5, filter => '{{"kind": "function"}}') as s
+  join demo.python_doc as p on p.id = s.key::int order by s.rank;
+
+  -- a changed row becomes stale in the same transaction; pgembed sync embeds it
+  update demo.python_doc set content = content || ' (reviewed)' where id = {key};
+  select * from pgembed.stale;
+""")
+
+SHELL = """\
+or from the shell:
+  pgembed search python_doc "parse command line arguments" --filter '{"kind": "class"}' --explain
+  pgembed expert list; pgembed router show; pgembed server stop
+"""
+
+
+@dataclass(slots=True)
+class Bars:
+    """One progress bar a step, and a line when it is done."""
+
+    bar: Progress
+    task: TaskID
+
+    def step(self, label: str) -> Callable[[int, int], None]:
+        """Show what is at work."""
+        self.bar.reset(self.task, description=label, total=None, completed=0)
+        return lambda done, total: self.bar.update(self.task, completed=done, total=total)
+
+    def done(self, label: str, seconds: float, outcome: str) -> None:
+        """Keep one line of it."""
+        console.print(f"{seconds:6.1f} s  {label}: {outcome}", highlight=False, markup=False)
+
+
+def demo(url: Url = None) -> None:
+    """See it all on text of this machine: Python's documentation and PostgreSQL's own catalog.
+
+    Starts the embedded server (or takes --url), installs the schema, embeds some thousand
+    entries, trains three experts, builds the router, measures nDCG@10 on held-out queries and
+    searches. Everything is left in the database to try things on; run it again to go on after
+    Ctrl-C.
+    """
+    from pgembed.schema import migrate
+
+    started = time.perf_counter()
+    with _database(url) as (address, how):
+        migrate(address)
+        seconds = time.perf_counter() - started
+        console.print(f"{seconds:6.1f} s  Start: {how}; schema pgembed installed", highlight=False)
+        with connect(address) as connection:
+            with progress_bar("Start") as bar:
+                result = run_demo(connection, Bars(bar, bar.task_ids[0]))
+            _print_table(result)
+            _print_searches(connection)
+            _print_next(connection, address)
+    console.print(f"Done in {time.perf_counter() - started:.0f} s.", highlight=False)
+
+
+@contextmanager
+def _database(url: str | None) -> Iterator[tuple[str, str]]:
+    if url:
+        yield url, "the given database"
+        return
+    from pgembed.server import EmbeddedServer
+
+    with EmbeddedServer(keep=True) as server:
+        yield server.url, "embedded PostgreSQL"
+
+
+def _print_table(result: DemoResult) -> None:
+    base = result.systems[0]
+    domains = list(base.by_domain)
+    columns = ["nDCG@10 on test", *domains, "macro", "gain over base [95 % interval]"]
+    console.print()
+    print_table(
+        columns,
+        [
+            (
+                NAMES.get(system.name, f"expert {system.name}"),
+                *[float(system.by_domain[domain].mean()) for domain in domains],
+                system.macro,
+                _gain(system, base),
+            )
+            for system in result.systems
+        ],
+    )
+    queries = ", ".join(f"{domain} {len(base.by_domain[domain])}" for domain in domains)
+    console.print(f"Test queries: {queries}. Intervals: paired bootstrap.", highlight=False)
+    for trained in result.experts:
+        if not trained.decision.accepted:
+            errors.print(
+                f"Expert {trained.expert.name} did not help on dev, so it answers no query:"
+                f" {trained.decision.reason}",
+                markup=False,
+            )
+    soft = result.systems[-1].gain_over(base)
+    if soft.low <= 0:
+        console.print(
+            "Routing did not improve these test queries significantly over base.", style="yellow"
+        )
+
+
+def _gain(system: SystemScores, base: SystemScores) -> str:
+    if system is base:
+        return ""
+    gain = system.gain_over(base)
+    return f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+
+
+def _print_searches(connection: Connection) -> None:
+    for collection, query, conditions in SEARCHES:
+        found = explain(connection, collection, query, k=3, filter=conditions)
+        console.print(f"\nsearch {collection}: {query!r}, filter {conditions}", highlight=False)
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in found.route.weights.items())
+        console.print(
+            f"  route: {weights} ({found.route.reason}); plan: {found.plan.plan}", highlight=False
+        )
+        for hit in found.hits:
+            row = connection.execute(
+                "select coalesce(module || '.' || name, name) from demo.python_doc where id = %s"
+                if collection == PYTHON
+                else "select name from demo.postgres_doc where id = %s",
+                (int(hit.key),),
+            ).fetchone()
+            text = " ".join(hit.content.split())[:70]
+            console.print(
+                f"  {hit.rank}. {row[0] if row else hit.key}  {hit.score:.3f}  {text}",
+                highlight=False,
+                markup=False,
+            )
+
+
+def _print_next(connection: Connection, address: str) -> None:
+    row = connection.execute(
+        "select id, name from demo.python_doc where module = 'shutil' order by id limit 1"
+    ).fetchone()
+    key = row[0] if row else 1
+    for text in (f"\nTry next, with any client of PostgreSQL at\n  {address}\n", _next(key), SHELL):
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _next(key: int) -> str:
+    return NEXT.format(key=sql.Literal(key)).as_string(None)

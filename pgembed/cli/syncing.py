@@ -1,0 +1,75 @@
+"""The command ``sync``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, TaskID
+
+from pgembed.cli.common import (
+    Json,
+    Url,
+    connected,
+    console,
+    errors,
+    print_json,
+    progress_bar,
+)
+from pgembed.model import SyncReport
+
+
+def sync(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Collection; default: every collection.", show_default=False),
+    ] = None,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Embed the rows that are new or changed, and build the index after the first load.
+
+    Stop it with Ctrl-C at any moment: what is written stays, and the next run goes on from there.
+    Exit status 1 when rows failed; they are in pgembed.failure with their reason.
+    """
+    from pgembed.collections import list_collections
+    from pgembed.syncing import sync as run
+
+    reports: list[SyncReport] = []
+    with connected(url) as connection:
+        names = [name] if name else [each.name for each in list_collections(connection)]
+        for each in names:
+            with progress_bar(each, quiet=json) as progress:
+                task = progress.task_ids[0]
+                report = run(connection, each, on_progress=_advance(progress, task))
+                progress.update(task, completed=report.documents, total=report.documents)
+            reports.append(report)
+    if json:
+        print_json(reports)
+    else:
+        _print(reports)
+    if any(report.failed for report in reports):
+        raise typer.Exit(1)
+
+
+def _advance(progress: Progress, task: TaskID) -> Callable[[int, int], None]:
+    return lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _print(reports: list[SyncReport]) -> None:
+    if not reports:
+        console.print("There are no collections. Make one: pgembed collection create --help")
+    for report in reports:
+        console.print(
+            f"{report.collection}: {report.documents} rows in step, {report.chunks} chunks,"
+            f" {report.encoded} encoded, {report.seconds:.1f} s"
+        )
+        for key, reason in report.failed[:5]:
+            errors.print(f"  failed: {key}: {reason}", style="red", markup=False)
+        if report.failed:
+            errors.print(
+                f"  {len(report.failed)} rows failed; try again with:"
+                f" select pgembed.retry('{report.collection}');",
+                markup=False,
+            )

@@ -1,0 +1,243 @@
+"""The documentation: generated pages are current, links resolve, and marked examples run.
+
+An example that stands after ``<!-- tested -->`` is run, page by page from top to bottom, against a
+database of the page's own: SQL as it is, Python in one namespace, ``$ pgembed`` lines of a console
+through the command line.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from typer.main import get_command
+from typer.testing import CliRunner
+
+import pgembed
+from pgembed import reference
+from pgembed.cli.app import app
+from pgembed.database import Connection
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+FENCED = re.compile(r"^(<!-- tested -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+ON_PAPERS = ("docs/concepts.md", "docs/experts.md", "docs/filters.md", "docs/operations.md")
+"""Pages whose examples search the ``papers`` of conftest; the others make all that they use."""
+
+ROLES = ("search_reader", "app_writer", "sync_worker", "trainer")
+"""Roles that docs/operations.md creates."""
+
+Block = tuple[str, str]
+
+
+def tested_blocks(page: Path) -> list[Block]:
+    """Language and text of the examples that are marked."""
+    found = FENCED.findall(page.read_text(encoding="utf-8"))
+    return [(language, text) for mark, language, text in found if mark]
+
+
+WITH_EXAMPLES = [name for name, page in zip(NAMES, PAGES, strict=True) if tested_blocks(page)]
+
+
+def anchors(page: Path) -> set[str]:
+    """What links may point to: headings as GitHub names them."""
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def spoken_commands(page: Path) -> list[str]:
+    """Calls of pgembed in consoles and in spans of code, without the name itself."""
+    text = page.read_text(encoding="utf-8")
+    lines = [
+        line.removeprefix("$ ")
+        for _, language, block in FENCED.findall(text)
+        if language == "console"
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("$ ")
+    ]
+    spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", text))
+    calls = [re.split(r"\bpgembed ", each, maxsplit=1) for each in lines + spans]
+    return [call[1] for call in calls if len(call) == 2 and not call[0].endswith("pip install ")]
+
+
+def command_of(call: str) -> tuple[Any, list[str]]:
+    """The command that a call reaches, and the words after it."""
+    command: Any = get_command(app)
+    words = re.split(r"\s+", re.split(r"[|;>)#]", call)[0].strip())
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    return command, words
+
+
+@pytest.mark.parametrize("name", sorted(reference.pages()))
+def test_reference_pages_are_current(name: str) -> None:
+    """A page in the repository is what the generator writes now."""
+    committed = DOCS / "reference" / name
+    assert committed.is_file(), f"{committed.name} is missing; run: make docs"
+    is_current = committed.read_text(encoding="utf-8") == reference.pages()[name]
+    assert is_current, f"docs/reference/{name} is out of date; run: make docs"
+
+
+def test_every_sql_function_is_in_the_reference() -> None:
+    """Each file of sql/public has its section, with a comment."""
+    page = reference.sql_page()
+    for path in sorted((ROOT / "sql" / "public").glob("*.sql")):
+        assert f"### pgembed.{path.stem}\n" in page
+        assert reference.sql_functions()[path.stem][1]
+
+
+def test_every_table_is_in_the_reference(connection: Connection) -> None:
+    """The tables and columns read from the migrations are those of a migrated database."""
+    found = connection.execute(
+        "select c.oid::regclass::text, coalesce(obj_description(c.oid, 'pg_class'), ''),"
+        " array(select a.attname::text from pg_attribute as a"
+        "  where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum)"
+        " from pg_class as c where c.relnamespace = 'pgembed'::regnamespace and c.relkind = 'r'"
+        " and c.relname <> 'alembic_version'"
+    ).fetchall()
+    written = {
+        name: (comment, [column.name for column in columns])
+        for name, (comment, columns) in reference.sql_tables().items()
+    }
+    assert written == {name: (comment, columns) for name, comment, columns in found}
+
+
+def test_every_command_is_in_the_reference() -> None:
+    """Each command and group has its section."""
+
+    def sections(command: Any, name: str) -> Iterator[str]:
+        yield f" `{name}`\n"
+        for child_name, child in getattr(command, "commands", {}).items():
+            yield from sections(child, f"{name} {child_name}")
+
+    page = reference.cli_page()
+    for section in list(sections(get_command(app), "pgembed"))[1:]:
+        assert section in page
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """Each name of __all__ has its section, with a docstring of its own."""
+    page = reference.python_page()
+    for name in pgembed.__all__:
+        assert f"## {name}\n" in page
+        assert getattr(pgembed, name).__doc__, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_resolve(page: Path) -> None:
+    """Relative links lead to a file, and to a heading of it."""
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    for link in LINK.findall(text):
+        if not link.startswith(("https://", "http://")):
+            place, _, anchor = link.partition("#")
+            target = (page.parent / place).resolve() if place else page
+            assert target.exists(), f"{link} leads nowhere"
+            assert not anchor or anchor in anchors(target), f"{link} names no heading"
+
+
+def test_the_index_lists_every_page() -> None:
+    """Whoever starts at docs/index.md finds each page, and finds no page that does not exist."""
+    listed = LINK.findall((DOCS / "index.md").read_text(encoding="utf-8"))
+    found = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")} - {"index.md"}
+    local = {link.partition("#")[0] for link in listed if not link.startswith(("http", "../"))}
+    assert local == found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_exist(page: Path) -> None:
+    """Every command and option that a page speaks of is one of the command line's."""
+    for call in spoken_commands(page):
+        command, words = command_of(call)
+        assert not getattr(command, "commands", None) or not words or words[0][0] in "-<C", call
+        options = {option for parameter in command.params for option in parameter.opts}
+        for word in words:
+            if re.match(r"--?[a-z]", word):
+                assert word.partition("=")[0] in {*options, "--help"}, f"pgembed {call}: {word}"
+
+
+@pytest.fixture
+def page_connection(
+    request: pytest.FixtureRequest, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Connection]:
+    """A connection to the database that a page's examples run in."""
+    monkeypatch.setenv("PGEMBED_URL", migrated_url)
+    fixture = "papers" if request.param in ON_PAPERS else "connection"
+    connection: Connection = request.getfixturevalue(fixture)
+    yield connection
+    connection.execute("reset role")
+    for role in ROLES:
+        if connection.execute("select from pg_roles where rolname = %s", (role,)).fetchone():
+            name = sql.Identifier(role)
+            connection.execute(sql.SQL("drop owned by {}").format(name))
+            connection.execute(sql.SQL("drop role {}").format(name))
+
+
+def run(connection: Connection, block: Block, namespace: dict[str, Any]) -> None:
+    """Run one example; SQL that asks for rows gets at least one."""
+    language, text = block
+    if language == "sql":
+        cursor = connection.execute(text)
+        while True:
+            assert cursor.description is None or cursor.rowcount > 0, text
+            if not cursor.nextset():
+                break
+    elif language == "python":
+        exec(compile(text, "example", "exec"), namespace)
+    elif language == "console":
+        for line in text.replace("\\\n", " ").splitlines():
+            assert line.startswith("$ pgembed "), line
+            result = CliRunner().invoke(app, shlex.split(line.removeprefix("$ pgembed ")))
+            assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
+    else:
+        pytest.fail(f"an example in {language!r} cannot be run")
+
+
+@pytest.mark.minilm
+@pytest.mark.parametrize(
+    ("name", "page_connection"),
+    [(name, name) for name in WITH_EXAMPLES],
+    ids=WITH_EXAMPLES,
+    indirect=["page_connection"],
+)
+def test_examples_run(name: str, page_connection: Connection) -> None:
+    """The marked examples of a page run one after the other, and find something."""
+    namespace: dict[str, Any] = {"connection": page_connection}
+    for block in tested_blocks(ROOT / name):
+        run(page_connection, block, namespace)
+
+
+@pytest.mark.parametrize("page_connection", ["docs/operations.md"], indirect=True)
+def test_grants_of_the_operations_page_are_enough(page_connection: Connection) -> None:
+    """Readers search, writers write, a sync worker embeds what they wrote; nobody does more."""
+    connection = page_connection
+    for block in tested_blocks(DOCS / "operations.md"):
+        run(connection, block, {"connection": connection})
+    connection.execute("select pgembed.build_index('papers')")
+    connection.execute("set role app_writer")
+    connection.execute("insert into papers (id, title, year) values (1000, 'a new paper', 2024)")
+    connection.execute("update papers set title = 'another title' where id = 1")
+    connection.execute("delete from papers where id = 2")
+    connection.execute("set role sync_worker")
+    assert pgembed.sync(connection, "papers").documents == 2
+    connection.execute("set role search_reader")
+    hits = pgembed.search(connection, "papers", "red apple", filter={"year": 2024}, hybrid=True)
+    assert "1000" in {hit.key for hit in hits}
+    assert pgembed.explain(connection, "papers", "red apple", mode="base").plan.plan == "exact"
+    for refused in ("delete from papers", "select pgembed.mark_stale('papers')"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(refused)
+    connection.execute("set role trainer")
+    pgembed.add_judgments(connection, "papers", [pgembed.Judgment("red fruit", "6")])
+    assert pgembed.read_judged(connection, "papers").domains
