@@ -1,4 +1,4 @@
-"""The judged sets of shared/data, read straight from their tarballs, and a server to put them in."""
+"""The judged sets of shared/data, read from their tarballs, and a server to put them in."""
 
 from __future__ import annotations
 

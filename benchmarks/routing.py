@@ -25,7 +25,7 @@ from benchmarks.data import RESULTS, Document, read_set, require_shared, sampled
 from pgembed.bootstrap import paired_bootstrap
 from pgembed.collections import create_collection
 from pgembed.database import Connection, connect
-from pgembed.judgments import JudgedCollection, JudgedQueries, add_judgments, read_judged
+from pgembed.judgments import JudgedCollection, add_judgments, read_judged
 from pgembed.metrics import Corpus, ndcg_of
 from pgembed.pilot_router import BASE, PilotRouter
 from pgembed.registry import register_encoder
@@ -291,8 +291,8 @@ def report(result: dict[str, dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-NOTES = """Paired bootstrap intervals, 95 %, stratified by domain. `best_single` and the oracle's arms are
-chosen on dev; `pilot` is hard routing by mean cosine similarity to the pilot embeddings
+NOTES = """Paired bootstrap intervals, 95 %, stratified by domain. `best_single` and the arms of
+`oracle` are chosen on dev; `pilot` is hard routing by mean cosine similarity to pilot embeddings
 (RouterRetriever, arXiv 2409.02685), `soft` the installed mix with standing arms. Documents are
 embedded once; experts are linear and pass the gate on dev or do not serve. Tainted: the base
 model saw the documents in training. One seed. Ranking is exact over the stored halfvec vectors.

@@ -54,7 +54,7 @@ def register_expert(
 
 
 def check_name(name: str) -> None:
-    """Raise InputError for a name that the database would refuse, before time goes into training."""
+    """Raise InputError for a name that the database would refuse, before time is spent on it."""
     if name in ("", "base", "soft", "hard"):
         raise InputError(f"{name!r} cannot name an expert: it is empty, or the name of a mode")
 

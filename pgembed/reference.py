@@ -104,7 +104,11 @@ def sql_page() -> str:
         "## Errors\n",
         _table(
             ("SQLSTATE", "raised when", "in Python"),
-            ((code, inspect.getdoc(error), error.__name__) for code, error in ERRORS.items()),
+            (
+                (code, error.__doc__, error.__name__)
+                for code, error in ERRORS.items()
+                if code[:3] == "PGE"
+            ),
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,12 @@ from pgembed.soft_fitting import GENERAL, RoutingProblem, SoftFit, fit_soft
 
 MINED_CHUNKS = 30
 """Nearest chunks of a training query that its hard negatives are drawn from."""
+
+HELD_OUT = 0.15
+"""Share of the training queries that choose the training step, so that the gate's dev queries have
+chosen nothing: gated on the queries that chose the step, experts pass that do not help on test."""
+
+HELD_OUT_SEED = 2
 
 ROUTER_QUERIES = 1000
 """Training queries of a domain that its pilots are built from, at most."""
@@ -82,19 +88,20 @@ def train_expert(
     """
     check_name(name)
     encoder = registered_encoder(connection, _one_encoder(judged))
-    problems = [
-        training_problem(connection, collection, each)
+    learned = [
+        (collection, each)
         for collection in judged
         for each in collection.domains
         if domain in (None, each) and len(collection.split(each, "train"))
     ]
-    if not problems:
+    if not learned:
         places = ", ".join(repr(collection.name) for collection in judged)
         raise TrainingError(
             f"there are no training queries of domain {domain!r} in {places}",
             hint="Judgments need split 'train' and rows that are embedded.",
         )
-    trained = train_linear(problems, settings, on_step=on_step)
+    problems = [training_problem(connection, *each) for each in learned]
+    trained = _on_dev(train_linear(problems, settings, on_step=on_step), learned)
     decision = gate(trained)
     state = "active" if decision.accepted else "rejected"
     metrics = _metrics(trained, decision, problems, settings or LinearSettings())
@@ -117,25 +124,52 @@ def train_expert(
 def training_problem(
     connection: Connection, judged: JudgedCollection, domain: str
 ) -> TrainingProblem:
-    """The training and dev queries of a domain, with hard negatives from the collection's index.
+    """The training queries of a domain, with hard negatives from the collection's own index.
+
+    A seeded 15 % of them are held out to choose the training step.
 
     Raises:
-        TrainingError: the domain has no dev queries.
+        TrainingError: the domain has no dev queries, or too few training queries.
     """
-    train, dev = judged.split(domain, "train"), judged.split(domain, "dev")
-    if not len(dev):
+    queries = judged.split(domain, "train")
+    # Another seed than that of the dev split: what was left there would never be held out here.
+    held_out = np.asarray(
+        [seeded_share(t, seed=HELD_OUT_SEED) < HELD_OUT for t in queries.texts], dtype=bool
+    )
+    train = queries.take(np.flatnonzero(~held_out))
+    chooser = queries.take(np.flatnonzero(held_out))
+    if not len(judged.split(domain, "dev")) or not len(train) or not len(chooser):
         raise TrainingError(
-            f"domain {domain!r} of collection {judged.name!r} has no dev queries",
-            hint="Give some judgments split 'dev'; the gate decides on them.",
+            f"domain {domain!r} of collection {judged.name!r} has {len(queries)} training and"
+            f" {len(judged.split(domain, 'dev'))} dev queries: too few",
+            hint="Some dozens of each are the least; the gate decides on those of split 'dev'.",
         )
     return TrainingProblem(
         queries=train.vectors,
         positives=train.relevant,
         mined=mine_negatives(connection, judged, train),
         corpus=judged.corpus,
-        dev_queries=dev.vectors,
-        dev_relevant=dev.relevant,
+        dev_queries=chooser.vectors,
+        dev_relevant=chooser.relevant,
         name=domain,
+    )
+
+
+def _on_dev(
+    trained: TrainedLinear, learned: Sequence[tuple[JudgedCollection, str]]
+) -> TrainedLinear:
+    """The training with the scores of the dev queries, which chose nothing so far."""
+    dev = [(judged, judged.split(domain, "dev")) for judged, domain in learned]
+    base = [ndcg_of(queries.vectors, judged.corpus, queries.relevant) for judged, queries in dev]
+    expert = [
+        ndcg_of(trained.expert.apply(queries.vectors), judged.corpus, queries.relevant)
+        for judged, queries in dev
+    ]
+    return replace(
+        trained,
+        base_scores=np.concatenate(base),
+        expert_scores=np.concatenate(expert),
+        strata=np.repeat(np.arange(len(dev)), [len(queries) for _, queries in dev]),
     )
 
 
@@ -221,18 +255,17 @@ def _install(
     best = max(fit.table, key=lambda setting: setting.macro)
     metrics = {"dev_ndcg_at_10": {"macro": best.macro, **best.ndcg}}
     with translated(), connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(
+        ((version,),) = rows_of(
+            connection,
             "select pgembed.set_router(%s, 'pilot', %s, %s)",
             (encoder, Jsonb(parameters), Jsonb(metrics)),
         )
-        row = cursor.fetchone()
-        assert row is not None
         cursor.executemany(
             "insert into pgembed.pilot (encoder, expert, domain, n, centroid)"
             " values (%s, %s, %s, %s, pgembed.as_vector(%b::real[]))",
             [(encoder, p.expert, p.domain, p.n, p.centroid.tolist()) for p in pilots],
         )
-    return int(row[0])
+    return int(version)
 
 
 def _domains(
@@ -283,7 +316,7 @@ def _metrics(
                 "base": round(float(trained.base_scores[trained.strata == number].mean()), 6),
                 "expert": round(float(trained.expert_scores[trained.strata == number].mean()), 6),
                 "gain": round(float(gains[trained.strata == number].mean()), 6),
-                "queries": len(problem.dev_relevant),
+                "queries": int((trained.strata == number).sum()),
                 "train_queries": len(problem.positives),
             }
             for number, problem in enumerate(problems)

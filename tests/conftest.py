@@ -113,6 +113,40 @@ def connection(migrated_url: str) -> Iterator[Connection]:
 @pytest.fixture
 def papers(connection: Connection) -> Connection:
     """Table ``papers`` with 60 rows, and its collection of the same name, embedded."""
+    make_papers(connection)
+    return connection
+
+
+@pytest.fixture(scope="session")
+def shared_url(database_url: str, template: str) -> Iterator[str]:
+    """A database with ``papers`` for all tests that leave it as it was."""
+    name = f"pgembed_test_shared_{os.getpid()}"
+    with psycopg.connect(database_url, autocommit=True) as server:
+        server.execute(
+            sql.SQL("create database {} template {} strategy file_copy").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+        url = with_database(database_url, name)
+        with connect(url) as connection:
+            make_papers(connection)
+        yield url
+        server.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def shared(shared_url: str) -> Iterator[Connection]:
+    """A connection to the shared database, in a transaction that is rolled back after the test."""
+    opened = psycopg.connect(shared_url, prepare_threshold=None)
+    try:
+        yield opened
+    finally:
+        opened.rollback()
+        opened.close()
+
+
+def make_papers(connection: Connection) -> None:
+    """Make table and collection ``papers``, and embed it."""
     connection.execute(
         "create table papers (id bigint primary key, title text not null, abstract text,"
         " year int, topic text, active boolean, price numeric(8, 2), added date)"
@@ -129,4 +163,3 @@ def papers(connection: Connection) -> Connection:
         " content => '{title,abstract}', encoder => 'tiny')"
     )
     sync(connection, "papers")
-    return connection

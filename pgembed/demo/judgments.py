@@ -64,9 +64,11 @@ def postgres_judgments(entries: Iterable[PostgresEntry]) -> list[Judgment]:
     """The description of a function, type or setting asks for the facts that the catalog holds.
 
     A description says in plain words what the catalog says in identifiers and types, and that is
-    how people search a schema: "convert timestamp with time zone to date" for ``date``. The name, split into its parts, is in the content; where the description spells it out it is masked, so
-    no query is answered by repeating the name. Overloads are told apart by their types
-    only if the description tells them apart, and else all of them are answers.
+    how people search a schema: "extract substring that matches regexp" for
+    ``regexp_substr (text, text, ...)``. The name, split into its parts, is in the content; where
+    the description spells it out it is masked, so no query is answered by repeating the name.
+    Overloads are told apart by their types only if the description tells them apart, and else all
+    of them are answers.
 
     Left out are ``BOILERPLATE``, what is too short, and descriptions that more than
     ``MOST_ANSWERS`` entries share.

@@ -13,13 +13,15 @@ declare
   known constant text := 'eq, ne, lt, lte, gt, gte, in, nin, between, like, ilike, is_null';
   symbol text := '{"eq": "=", "ne": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}'::jsonb ->> filter_condition.operator;
   literals text[];
+  equality text := pgembed.filter_operator(filter_condition.source, filter_condition.column_name, '=');
   condition text;
 begin
   if symbol is not null then
     if filter_condition.value = 'null' and filter_condition.operator in ('eq', 'ne') then
       return place || case filter_condition.operator when 'eq' then ' is null' else ' is not null' end;
     end if;
-    return format('%s %s %s', place, symbol, pgembed.filter_literal(filter_condition.source, filter_condition.column_name, filter_condition.value));
+    return format('%s %s %s', place, pgembed.filter_operator(filter_condition.source, filter_condition.column_name, symbol),
+      pgembed.filter_literal(filter_condition.source, filter_condition.column_name, filter_condition.value));
   end if;
   case filter_condition.operator
     when 'in', 'nin', 'between' then
@@ -34,9 +36,12 @@ begin
       from jsonb_array_elements(filter_condition.value) with ordinality as v (value, position)
       where v.value <> 'null' or filter_condition.operator = 'between';
       condition := case
-        when filter_condition.operator = 'between' then format('%s between %s and %s', place, literals[1], literals[2])
+        when filter_condition.operator = 'between' then format('(%1$s %2$s %3$s and %1$s %4$s %5$s)', place,
+          pgembed.filter_operator(filter_condition.source, filter_condition.column_name, '>='), literals[1],
+          pgembed.filter_operator(filter_condition.source, filter_condition.column_name, '<='), literals[2])
         when cardinality(literals) = 0 then (filter_condition.operator = 'nin')::text
-        else format('%s %s (%s)', place, case filter_condition.operator when 'in' then 'in' else 'not in' end, array_to_string(literals, ', '))
+        when equality = '=' then format('%s %s (%s)', place, case filter_condition.operator when 'in' then 'in' else 'not in' end, array_to_string(literals, ', '))
+        else format('%s(%s %s any (array[%s]))', case filter_condition.operator when 'nin' then 'not ' end, place, equality, array_to_string(literals, ', '))
       end;
       -- In SQL's own lists a null is never found, and makes "not in" find nothing.
       return case

@@ -1,0 +1,260 @@
+"""Speed of encoding, ingest and routing, beside peers in one run; writes results/core.json.
+
+Figures are CPU time (of this process, and of the server's backend where it works for a query),
+because it depends least on what else a machine does. Ratios are medians over alternating rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from rich.console import Console
+
+from benchmarks.data import RESULTS, read_set, require_shared, server
+from pgembed.collections import create_collection, search_target
+from pgembed.copying import ChunkRow
+from pgembed.database import Connection, connect
+from pgembed.encoders import open_encoder
+from pgembed.encoders.minilm import folder
+from pgembed.experts import register_expert
+from pgembed.linear_expert import LinearExpert
+from pgembed.registry import register_encoder
+from pgembed.schema import migrate
+from pgembed.searching import search
+from pgembed.syncing import Claimed, Prepared, _claimer, _make_staging, _write, content_hash, sync
+
+DATABASE = "pgembed_benchmark_core"
+SETS = ("scifact", "nl2bash", "cuad_clauses", "fin10k", "debatepedia", "conala")
+DOCUMENTS = 100
+"""Of each set, for the encoders."""
+CHUNKS = 20_000
+"""For ingest."""
+EXPERTS = 9
+"""Eight domains and a general one."""
+ROUNDS = 5
+
+console = Console()
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """CPU seconds that this process, all its threads, spends on a piece of work."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def encoding() -> dict[str, Any]:
+    """Documents per CPU-second against sentence-transformers, same weights and texts, fp32."""
+    from sentence_transformers import SentenceTransformer
+
+    texts = [
+        f"{document.title} {document.body}".strip()
+        for name in SETS
+        for document in read_set(name).documents[:DOCUMENTS]
+    ]
+    ours, peer = open_encoder("minilm"), SentenceTransformer(str(folder()), device="cpu")
+    peer.max_seq_length = ours.spec.max_tokens
+    ours.encode_document(texts[:20])
+    peer.encode(texts[:20])
+    rounds = []
+    for _ in range(ROUNDS):
+        mine = cpu(lambda: ours.encode_document(texts))
+        theirs = cpu(lambda: peer.encode(texts, show_progress_bar=False))
+        rounds.append((mine, theirs))
+    cosines = (ours.encode_document(texts) * peer.encode(texts)).sum(axis=1)
+    counted = ours.counted
+    return {
+        "encode_vs_sentence_transformers": statistics.median(b / a for a, b in rounds),
+        "documents_per_cpu_second": len(texts) / statistics.median(a for a, _ in rounds),
+        "documents": len(texts),
+        "tokens_per_document": counted.real_tokens / counted.texts,
+        "smallest_cosine_to_sentence_transformers": float(cosines.min()),
+        "padded_over_real_tokens": counted.padded_tokens / counted.real_tokens,
+    }
+
+
+def ingest(connection: Connection, url: str) -> dict[str, Any]:
+    """Client CPU per chunk of writing ready vectors, beside langchain-postgres' vector store."""
+    generator = np.random.default_rng(0)
+    vectors = generator.standard_normal((CHUNKS, 384), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    text = "an abstract of a usual length, " * 20
+    ours = statistics.median(
+        cpu_of_writing(connection, vectors, text) / CHUNKS for _ in range(ROUNDS)
+    )
+    few = 2_000
+    theirs = statistics.median(cpu_of_langchain(url, vectors[:few], text) / few for _ in range(3))
+    return {
+        "ingest_us_per_chunk": 1e6 * ours,
+        "langchain_us_per_chunk": 1e6 * theirs,
+        "ingest_vs_langchain": theirs / ours,
+    }
+
+
+def cpu_of_writing(connection: Connection, vectors: np.ndarray, text: str) -> float:
+    """All chunks through the product's own write path, in its own batches."""
+    connection.execute("drop table if exists ingested cascade")
+    connection.execute("delete from pgembed.collection where name = 'ingested'")
+    connection.execute("drop table if exists pgembed_data.ingested")
+    connection.execute("create table ingested (id int primary key, body text not null)")
+    connection.execute(
+        "insert into ingested select n, '' from generate_series(1, %s) as n", (len(vectors),)
+    )
+    create_collection(connection, "ingested", source="ingested", content=["body"], encoder="minilm")
+    fingerprint = search_target(connection, "ingested").fingerprint
+    _make_staging(connection)
+    spent, size = 0.0, 256
+    with _claimer(connection) as claimer:
+        for start in range(0, len(vectors), size):
+            rows = connection.execute(
+                "select key, version from pgembed.claim('ingested', %s, %s)", (claimer, size)
+            ).fetchall()
+            claimed = [Claimed(key, version, "", frozenset()) for key, version in rows]
+            contents = [f"{key} {text}" for key, _ in rows]
+            block = vectors[start : start + len(rows)]
+
+            def write(claimed=claimed, contents=contents, block=block) -> None:
+                chunks = [
+                    ChunkRow(row.key, 0, body, 0, len(body), content_hash(fingerprint, body), n)
+                    for n, (row, body) in enumerate(zip(claimed, contents, strict=True))
+                ]
+                prepared = Prepared(chunks, block, len(chunks))
+                assert _write(connection, "ingested", claimer, claimed, prepared) == len(claimed)
+
+            spent += cpu(write)
+    return spent
+
+
+def cpu_of_langchain(url: str, vectors: np.ndarray, text: str) -> float:
+    """The same rows through langchain-postgres, vectors given."""
+    from langchain_core.embeddings import FakeEmbeddings
+    from langchain_postgres import PGVector
+
+    parts = conninfo_to_dict(url)
+    address = (
+        f"postgresql+psycopg://{parts['user']}:{parts['password']}"
+        f"@{parts['host']}:{parts['port']}/{DATABASE}"
+    )
+    store = PGVector(
+        embeddings=FakeEmbeddings(size=vectors.shape[1]),
+        collection_name="ingested",
+        connection=address,
+        pre_delete_collection=True,
+    )
+    texts = [f"{n} {text}" for n in range(len(vectors))]
+    numbers = vectors.tolist()
+    return cpu(lambda: store.add_embeddings(texts, numbers))
+
+
+def routing(connection: Connection) -> dict[str, Any]:
+    """CPU of a routed text query over that of an unrouted one: client and backend together."""
+    prepare_routing(connection)
+    backend = connection.info.backend_pid
+    texts = sorted({text for split in read_set("scifact").judgments.values() for text in split})
+    search(connection, "abstracts", texts[0])
+    spent: dict[str, list[float]] = {"base": [], "soft": []}
+    for text in texts[:400]:
+        for mode in spent:
+            before = backend_cpu(backend)
+            own = cpu(lambda t=text, m=mode: search(connection, "abstracts", t, mode=m))
+            spent[mode].append(own + backend_cpu(backend) - before)
+    base, soft = (statistics.mean(spent[mode]) for mode in ("base", "soft"))
+    return {
+        "routed_over_unrouted_cpu": soft / base,
+        "unrouted_query_cpu_ms": 1e3 * base,
+        "routed_query_cpu_ms": 1e3 * soft,
+        "experts": EXPERTS,
+    }
+
+
+def prepare_routing(connection: Connection) -> None:
+    """2,000 abstracts, and nine random experts of rank 64 with nine pilots each."""
+    connection.execute("create table if not exists abstracts (id int primary key, body text)")
+    if connection.execute("select from abstracts").fetchone() is None:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into abstracts values (%s, %s)",
+                [(n, d.body) for n, d in enumerate(read_set("scifact").documents[:2000])],
+            )
+        create_collection(
+            connection, "abstracts", source="abstracts", content=["body"], encoder="minilm"
+        )
+    sync(connection, "abstracts")
+    spec = register_encoder(connection, "minilm")
+    generator = np.random.default_rng(1)
+
+    def weights(*shape: int) -> np.ndarray:
+        return 0.02 * generator.standard_normal(shape, dtype=np.float32)
+
+    connection.execute(
+        "select pgembed.set_router('minilm', 'pilot', %s)",
+        (json.dumps({"temperature": 0.05, "standing": {"base": 0.2, "expert 0": 0.3}}),),
+    )
+    for number in range(EXPERTS):
+        expert = LinearExpert(weights(384, 64), weights(64, 384))
+        register_expert(connection, spec, f"expert {number}", expert)
+        for domain in range(EXPERTS):
+            connection.execute(
+                "insert into pgembed.pilot values"
+                " ('minilm', %s, %s, 100, pgembed.as_vector(%b::real[]))",
+                (f"expert {number}", f"domain {domain}", weights(384).tolist()),
+            )
+
+
+def backend_cpu(pid: int) -> float:
+    """CPU seconds of a server process so far (Linux: /proc/PID/schedstat, nanoseconds)."""
+    with open(f"/proc/{pid}/schedstat") as stat:
+        return int(stat.read().split()[0]) / 1e9
+
+
+def fresh_database(url: str) -> Connection:
+    with psycopg.connect(url, autocommit=True) as admin:
+        name = sql.Identifier(DATABASE)
+        admin.execute(sql.SQL("drop database if exists {} with (force)").format(name))
+        admin.execute(sql.SQL("create database {}").format(name))
+    own = make_conninfo(**{**conninfo_to_dict(url), "dbname": DATABASE})
+    migrate(own)
+    connection = connect(own)
+    register_encoder(connection, "minilm")
+    return connection
+
+
+def rounded(found: dict[str, Any]) -> dict[str, Any]:
+    """Four significant digits: more would pretend to a precision that timings lack."""
+    return {
+        key: float(f"{value:.4g}")
+        if isinstance(value, float) and not key.startswith("smallest")
+        else value
+        for key, value in found.items()
+    }
+
+
+def main(parts: Sequence[str] = ("encoding", "ingest", "routing")) -> None:
+    require_shared()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    result: dict[str, Any] = {}
+    with server() as running, fresh_database(running.url) as connection:
+        for name, work in (
+            ("encoding", encoding),
+            ("ingest", lambda: ingest(connection, running.url)),
+            ("routing", lambda: routing(connection)),
+        ):
+            if name in parts:
+                console.print(f"Measuring {name} ...")
+                result.update(rounded(work()))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "core.json").write_text(json.dumps(result, indent=2) + "\n")
+    console.print_json(data=result)
+
+
+if __name__ == "__main__":
+    main()

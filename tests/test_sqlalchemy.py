@@ -1,0 +1,80 @@
+"""Search as a SQLAlchemy expression."""
+
+from __future__ import annotations
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from pgembed.database import Connection
+from pgembed.registry import open_registered
+from pgembed.searching import search as plain_search
+from pgembed.sqlalchemy import search
+
+
+class Base(DeclarativeBase):
+    """The user's models."""
+
+
+class Paper(Base):
+    """The user's table of fixture ``papers``."""
+
+    __tablename__ = "papers"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    year: Mapped[int]
+
+
+def statement(vector: np.ndarray, **options: object) -> sa.Select[tuple[Paper, float]]:
+    """Papers with their score, best first."""
+    hit = search("papers", vector, **options)
+    joined = sa.select(Paper, hit.c.score).join(hit, hit.c.key == sa.cast(Paper.id, sa.Text))
+    return joined.order_by(hit.c.rank)
+
+
+def engine_url(connection: Connection) -> sa.URL:
+    """The test's database, for SQLAlchemy."""
+    info = connection.info
+    return sa.URL.create(
+        "postgresql+psycopg", info.user, info.password, info.host, info.port, info.dbname
+    )
+
+
+def test_the_expression_joins_hits_to_a_model(papers: Connection) -> None:
+    """The rows and their order are those of pgembed.search; the filter counts."""
+    vector = open_registered(papers, "tiny").encode_query(["red apple"])[0]
+    hits = plain_search(papers, "papers", vector, k=4, filter={"year": {"gte": 2010}})
+    engine = sa.create_engine(engine_url(papers))
+    with Session(engine) as session:
+        rows = session.execute(statement(vector, k=4, filter={"year": {"gte": 2010}})).all()
+    engine.dispose()
+    assert [str(paper.id) for paper, _ in rows] == [hit.key for hit in hits]
+    assert all(paper.year >= 2010 for paper, _ in rows)
+
+
+def test_words_make_the_search_hybrid(papers: Connection) -> None:
+    """The same hits as the Python search with hybrid=True."""
+    hits = plain_search(papers, "papers", "slow train", k=4, mode="base", hybrid=True)
+    vector = open_registered(papers, "tiny").encode_query(["slow train"])[0]
+    engine = sa.create_engine(engine_url(papers))
+    with Session(engine) as session:
+        rows = session.execute(statement(vector, k=4, words="slow train")).all()
+    engine.dispose()
+    assert [str(paper.id) for paper, _ in rows] == [hit.key for hit in hits]
+
+
+def test_the_expression_runs_in_an_async_engine(papers: Connection) -> None:
+    """An asyncio caller gets the same rows."""
+    import asyncio
+
+    vector = open_registered(papers, "tiny").encode_query(["deep ocean"])[0]
+
+    async def run() -> int:
+        engine = create_async_engine(engine_url(papers))
+        async with engine.connect() as opened:
+            rows = (await opened.execute(statement(vector, k=3))).all()
+        await engine.dispose()
+        return len(rows)
+
+    assert asyncio.run(run()) == 3
