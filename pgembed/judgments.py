@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pgvector import HalfVector, Vector
 
 from pgembed.collections import search_target
 from pgembed.database import Connection, rows_of, translated
@@ -182,12 +183,12 @@ def encode_cached(
     with translated():
         found = rows_of(
             connection,
-            "select replace(query_hash::text, '-', ''), embedding from pgembed.query_cache"
-            " where encoder = %s and query_hash = any (%s::uuid[])",
+            "select replace(query_hash::text, '-', ''), pgembed.as_bytes(embedding)"
+            " from pgembed.query_cache where encoder = %s and query_hash = any (%s::uuid[])",
             (encoder, hashes),
             binary=True,
         )
-    vectors = {digest: np.frombuffer(data, ">f4", offset=4) for digest, data in found}
+    vectors = {digest: Vector.from_binary(data).to_numpy() for digest, data in found}
     missing = [n for n, digest in enumerate(hashes) if digest not in vectors]
     for start in range(0, len(missing), ENCODE_BLOCK):
         block = missing[start : start + ENCODE_BLOCK]
@@ -221,7 +222,7 @@ def _read_corpus(
     with translated():
         chunks = rows_of(
             connection,
-            "select key, chunk_no, embedding from pgembed.chunks(%s)",
+            "select key, chunk_no, pgembed.as_bytes(embedding) from pgembed.chunks(%s)",
             (collection,),
             binary=True,
         )
@@ -229,9 +230,9 @@ def _read_corpus(
         raise TrainingError(
             f"collection {collection!r} holds no embeddings yet", hint="Run pgembed sync first."
         )
-    # A halfvec in binary is its dimensions and a zero, 16 bits each, then big-endian float16.
-    data = b"".join(embedding[4:] for _, _, embedding in chunks)
-    vectors = np.frombuffer(data, dtype=">f2").astype(np.float32).reshape(-1, dimensions)
+    vectors = np.empty((len(chunks), dimensions), dtype=np.float32)
+    for row, (_, _, embedding) in enumerate(chunks):
+        vectors[row] = HalfVector.from_binary(embedding).to_numpy()
     keys = tuple(dict.fromkeys(key for key, _, _ in chunks))
     numbers = {key: number for number, key in enumerate(keys)}
     documents = np.asarray([numbers[key] for key, _, _ in chunks], dtype=np.intp)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -27,7 +27,7 @@ LEASE = "1 hour"
 """A dead session frees its claims at once by its lock; the lease is for one that hangs."""
 
 WRITE_ATTEMPTS = 2
-"""Tries of one write when a lock, a deadlock or a vanished source row stops it."""
+"""Tries of a batch that a lock, a deadlock or a vanished source row stops; then of its halves."""
 
 PASSING = (
     psycopg.errors.LockNotAvailable,
@@ -230,18 +230,17 @@ def _write(
     claimer: int,
     claimed: Sequence[Claimed],
     prepared: Prepared,
+    attempts: int = WRITE_ATTEMPTS,
 ) -> int:
     """Write a batch in one transaction; when a writer keeps some of its rows, write the others."""
-    for attempt in range(WRITE_ATTEMPTS):
-        try:
+    for _ in range(attempts):
+        with suppress(*PASSING):
             return _write_once(connection, collection, claimer, claimed, prepared)
-        except PASSING:
-            time.sleep(0.1 * 2**attempt)
     if len(claimed) <= 1:
         return 0
     middle = len(claimed) // 2
     return sum(
-        _write(connection, collection, claimer, half, _part(prepared, half))
+        _write(connection, collection, claimer, half, _part(prepared, half), attempts=1)
         for half in (claimed[:middle], claimed[middle:])
     )
 

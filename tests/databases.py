@@ -37,12 +37,9 @@ def cleared(url: str) -> Iterator[Connection]:
     with connect(url) as connection:
         for each in list_collections(connection):
             drop_collection(connection, each.name)
-        for (table,) in connection.execute(
-            "select tablename from pg_tables where schemaname = 'public'"
-        ).fetchall():
-            connection.execute(
-                sql.SQL("drop table public.{} cascade").format(sql.Identifier(table))
-            )
+        tables = connection.execute("select tablename from pg_tables where schemaname = 'public'")
+        for (table,) in tables.fetchall():
+            connection.execute(sql.SQL("drop table {} cascade").format(sql.Identifier(table)))
         connection.execute("delete from pgembed.expert where kind <> 'base'")
         connection.execute("delete from pgembed.router")
         connection.execute("delete from pgembed.query_cache")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import pgembed
 from pgembed import reference
 from pgembed.cli.app import app
 from pgembed.database import Connection
+from pgembed.descent import LinearSettings
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -178,7 +180,7 @@ def page_connection(
     yield connection
     connection.execute("reset role")
     for role in ROLES:
-        if connection.execute("select from pg_roles where rolname = %s", (role,)).fetchone():
+        if connection.execute("select 1 from pg_roles where rolname = %s", (role,)).fetchone():
             name = sql.Identifier(role)
             connection.execute(sql.SQL("drop owned by {}").format(name))
             connection.execute(sql.SQL("drop role {}").format(name))
@@ -218,26 +220,41 @@ def test_examples_run(name: str, page_connection: Connection) -> None:
         run(page_connection, block, namespace)
 
 
+@contextmanager
+def session_of(role: str) -> Iterator[Connection]:
+    """A session of its own with the rights of a role."""
+    with pgembed.connect() as opened:
+        opened.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+        yield opened
+
+
 @pytest.mark.parametrize("page_connection", ["docs/operations.md"], indirect=True)
 def test_grants_of_the_operations_page_are_enough(page_connection: Connection) -> None:
-    """Readers search, writers write, a sync worker embeds what they wrote; nobody does more."""
-    connection = page_connection
+    """Readers search, writers write, a sync worker embeds, trainers train; nobody does more."""
     for block in tested_blocks(DOCS / "operations.md"):
-        run(connection, block, {"connection": connection})
-    connection.execute("select pgembed.build_index('papers')")
-    connection.execute("set role app_writer")
-    connection.execute("insert into papers (id, title, year) values (1000, 'a new paper', 2024)")
-    connection.execute("update papers set title = 'another title' where id = 1")
-    connection.execute("delete from papers where id = 2")
-    connection.execute("set role sync_worker")
-    assert pgembed.sync(connection, "papers").documents == 2
-    connection.execute("set role search_reader")
-    hits = pgembed.search(connection, "papers", "red apple", filter={"year": 2024}, hybrid=True)
-    assert "1000" in {hit.key for hit in hits}
-    assert pgembed.explain(connection, "papers", "red apple", mode="base").plan.plan == "exact"
-    for refused in ("delete from papers", "select pgembed.mark_stale('papers')"):
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute(refused)
-    connection.execute("set role trainer")
-    pgembed.add_judgments(connection, "papers", [pgembed.Judgment("red fruit", "6")])
-    assert pgembed.read_judged(connection, "papers").domains
+        run(page_connection, block, {})
+    with session_of("app_writer") as writer:
+        writer.execute("insert into papers (id, title, year) values (1000, 'a new paper', 2024)")
+        writer.execute("update papers set title = 'another title' where id = 1")
+        writer.execute("delete from papers where id = 2")
+    with session_of("sync_worker") as worker:
+        assert pgembed.sync(worker, "papers").documents == 2
+    with session_of("search_reader") as reader:
+        hits = pgembed.search(reader, "papers", "new paper", filter={"year": 2024}, hybrid=True)
+        assert [hit.key for hit in hits] == ["1000"]
+        assert pgembed.explain(reader, "papers", "paper", mode="base").plan.plan == "exact"
+        for refused in ("delete from papers", "select pgembed.mark_stale('papers')"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute(refused)
+    with session_of("trainer") as trainer:
+        asked = [pgembed.Judgment(f"paper no. {n}", str(n)) for n in range(3, 61)]
+        pgembed.add_judgments(trainer, "papers", asked)
+        judged = [pgembed.read_judged(trainer, "papers")]
+        trained = pgembed.train_expert(trainer, "general", judged, settings=LinearSettings(steps=5))
+        assert trained.expert.state == "rejected"
+        assert pgembed.build_router(trainer, judged).version == 1
+    page_connection.execute("alter table papers enable row level security")
+    page_connection.execute("create policy one on papers to search_reader using (id = 1000)")
+    with session_of("search_reader") as reader:
+        seen = reader.execute("select content from pgembed_data.papers").fetchall()
+        assert seen == [("a new paper",)]

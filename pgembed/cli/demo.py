@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ from pgembed.searching import explain
 NAMES = {"hard": "routed (hard)", "soft": "routed (soft)", "base": "base"}
 
 SEARCHES: tuple[tuple[str, str, dict[str, object] | None], ...] = (
-    (PYTHON, "copy a whole directory with everything below it", {"deprecated": False}),
-    (PYTHON, "how long until the next scheduled thing runs", {"kind": ["method", "function"]}),
+    (PYTHON, "run a command and capture what it prints", {"kind": ["function", "class"]}),
     (POSTGRES, "how much disk space does a table take", {"kind": "function"}),
+    (POSTGRES, "turn an array into rows", {"returns_set": True}),
 )
 
 NEXT = sql.SQL("""\
@@ -58,7 +59,7 @@ class Bars:
 
     def done(self, label: str, seconds: float, outcome: str) -> None:
         """Keep one line of it."""
-        console.print(f"{seconds:6.1f} s  {label}: {outcome}", highlight=False, markup=False)
+        _print_line(f"{seconds:6.1f} s  {label}: {outcome}")
 
 
 def demo(url: Url = None) -> None:
@@ -139,24 +140,22 @@ def _gain(system: SystemScores, base: SystemScores) -> str:
 def _print_searches(connection: Connection) -> None:
     for collection, query, conditions in SEARCHES:
         found = explain(connection, collection, query, k=3, filter=conditions)
-        console.print(f"\nsearch {collection}: {query!r}, filter {conditions}", highlight=False)
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in found.route.weights.items())
-        console.print(
-            f"  route: {weights} ({found.route.reason}); plan: {found.plan.plan}", highlight=False
-        )
+        _print_line(f"\nsearch {collection}: {query!r}, filter {json.dumps(conditions)}")
+        _print_line(f"  route: {weights}; {found.route.reason}; plan: {found.plan.plan}")
         for hit in found.hits:
             row = connection.execute(
-                "select coalesce(module || '.' || name, name) from demo.python_doc where id = %s"
+                "select module || '.' || name from demo.python_doc where id = %s"
                 if collection == PYTHON
                 else "select name from demo.postgres_doc where id = %s",
                 (int(hit.key),),
             ).fetchone()
             text = " ".join(hit.content.split())[:70]
-            console.print(
-                f"  {hit.rank}. {row[0] if row else hit.key}  {hit.score:.3f}  {text}",
-                highlight=False,
-                markup=False,
-            )
+            _print_line(f"  {hit.rank}. {hit.score:.3f}  {row[0] if row else hit.key}: {text}")
+
+
+def _print_line(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_next(connection: Connection, address: str) -> None:
@@ -165,7 +164,7 @@ def _print_next(connection: Connection, address: str) -> None:
     ).fetchone()
     key = row[0] if row else 1
     for text in (f"\nTry next, with any client of PostgreSQL at\n  {address}\n", _next(key), SHELL):
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        _print_line(text)
 
 
 def _next(key: int) -> str:

@@ -37,7 +37,7 @@ def make_points(connection: Connection, vectors: np.ndarray) -> None:
 
 
 def make_books(connection: Connection, vectors: np.ndarray) -> None:
-    """Chunks in books of 1 to 60, of which long ones have all of theirs in one cluster."""
+    """Books of about nine chunks; all 500 of the first cluster are in three long ones."""
     connection.execute("create table books (id int primary key, cluster int, body text)")
     connection.execute(
         "insert into books select n, n % 8, 'book' from generate_series(1, 400) as n"
@@ -49,19 +49,13 @@ def make_books(connection: Connection, vectors: np.ndarray) -> None:
 def write_vectors(connection: Connection, collection: str, vectors: np.ndarray) -> None:
     """Fill a side table directly, as a bulk loader would, and build its index."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "create temporary table loaded (n int primary key, embedding vector) on commit drop"
-            if False
-            else "create temporary table loaded (n int primary key, embedding vector)"
-        )
+        cursor.execute("create temporary table loaded (n int primary key, embedding vector)")
         with cursor.copy("copy loaded from stdin") as copy:
             for number, vector in enumerate(vectors, start=1):
                 copy.write_row((number, as_literal(vector)))
     chunks = {
         "points": "select n, 0, n from loaded",
-        # Book 8 m has 60 chunks, the others few: the nearest chunks come from few books.
-        "books": "select case when n % 2 = 0 then 8 * (1 + n % 50) else 1 + n % 400 end, n, n"
-        " from loaded",
+        "books": "select case when n % 8 = 1 then 1 + n % 3 else 4 + n % 397 end, n, n from loaded",
     }[collection]
     connection.execute(
         f"insert into pgembed_data.{collection} (id, chunk_no, content, span, content_hash, embedding)"
