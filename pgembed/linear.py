@@ -132,8 +132,8 @@ def train_linear(
 def gate(trained: TrainedLinear, *, level: float = 0.95) -> GateDecision:
     """Accept an expert only when it beats the base on dev with significance.
 
-    The interval is taken on the dev queries that also chose the best step, so it leans to the
-    expert's side a little; final numbers belong to test queries.
+    Where the scores are those of the queries that also chose the best step, as ``train_linear``
+    returns them, the interval leans to the expert's side: score other queries first.
 
     Args:
         trained: what ``train_linear`` returned.

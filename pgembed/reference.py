@@ -1,7 +1,6 @@
 """Write the reference pages from what they describe: SQL files, commands and docstrings.
 
-``python -m pgembed.reference docs`` writes ``docs/reference/sql.md``, ``cli.md`` and
-``python.md``; a test demands that the pages in the repository are those.
+``python -m pgembed.reference docs`` writes them into ``docs/reference``.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,9 @@ from pgembed.database import ERRORS
 WIDEST = 96
 """Characters of a signature that stays on one line."""
 
+FROM_MODULES = ("evaluation.evaluate", "evaluation.SystemScores", "sqlalchemy.search")
+"""Public names that are imported from a module of pgembed."""
+
 GENERATED = "<!-- Written by `make docs`; change the source instead. -->\n"
 
 SQL_HEAD = """# SQL reference
@@ -37,13 +40,11 @@ Functions and tables of schema `pgembed`. The same texts are in the database: `\
 
 PYTHON_HEAD = """# Python reference
 
-Everything below is imported from `pgembed`. `Connection` is `psycopg.Connection`; every function
-takes the caller's connection and commits nothing, unless its text says so. `Vector` is a float32
-numpy array of shape (dimensions,), `Vectors` one of shape (n, dimensions). `Mode` is `"soft"`,
-`"hard"`, `"base"` or the name of an expert.
+Names without a dot are imported from `pgembed`, the others from its modules. `Connection` is
+`psycopg.Connection`; every function takes the caller's connection and commits nothing, unless its
+text says so. `Vector` is a float32 numpy array of shape (dimensions,), `Vectors` one of shape
+(n, dimensions). `Mode` is `"soft"`, `"hard"`, `"base"` or the name of an expert.
 """
-
-CLI_HEAD = "# Command line reference\n"
 
 _SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):")
 _SQL_TEXT = r"'((?:[^']|'')*)'"
@@ -64,10 +65,8 @@ def pages() -> dict[str, str]:
 
 def write(folder: Path) -> None:
     """Write the pages into ``folder/reference``."""
-    target = folder / "reference"
-    target.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
-        (target / name).write_text(text, encoding="utf-8")
+        (folder / "reference" / name).write_text(text, encoding="utf-8")
 
 
 def sql_functions() -> dict[str, tuple[str, str]]:
@@ -118,13 +117,14 @@ def cli_page() -> str:
     command = typer.main.get_command(app)
     _name_in_full(command)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="pgembed")
-    return _page(CLI_HEAD, text.partition("\n")[2])
+    return _page("# Command line reference\n", text.partition("\n")[2])
 
 
 def python_page() -> str:
     """The page of public Python names."""
-    listed = "\n".join(f"- [{name}](#{name.lower()})" for name in pgembed.__all__)
-    return _page(PYTHON_HEAD, listed + "\n", *map(_python_section, pgembed.__all__))
+    names = (*pgembed.__all__, *FROM_MODULES)
+    listed = "\n".join(f"- [{name}](#{name.replace('.', '').lower()})" for name in names)
+    return _page(PYTHON_HEAD, listed + "\n", *map(_python_section, names))
 
 
 def _page(*parts: str) -> str:
@@ -172,8 +172,9 @@ def _name_in_full(command: Any) -> None:
 
 
 def _python_section(name: str) -> str:
-    thing = getattr(pgembed, name)
-    parts = [f"## {name}\n", _code(name, thing), _markdown(inspect.getdoc(thing) or "")]
+    module, _, attribute = f"pgembed.{name}".rpartition(".")
+    thing = getattr(import_module(module), attribute)
+    parts = [f"## {name}\n", _code(attribute, thing), _markdown(inspect.getdoc(thing) or "")]
     if inspect.isclass(thing):
         parts += [_fields(thing), *_methods(thing)]
     return "\n".join(parts)

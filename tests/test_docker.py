@@ -131,7 +131,7 @@ def test_the_jobs_commands_exist(compose: dict[str, Any]) -> None:
     """What the job runs are commands of the command line, with as many arguments as they take."""
     (script,) = compose["services"]["pgembed"]["command"]
     lines = [shlex.split(line) for line in script.splitlines()]
-    assert [line[:2] for line in lines][0] == ["pgembed", "migrate"]
+    assert lines[0][:2] == ["pgembed", "migrate"]
     for program, *words in lines:
         command: Any = get_command(app)
         assert program == "pgembed"

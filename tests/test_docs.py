@@ -70,14 +70,14 @@ def spoken_commands(page: Path) -> list[str]:
         if line.startswith("$ ")
     ]
     spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", text))
-    calls = [re.split(r"\bpgembed ", each, maxsplit=1) for each in lines + spans]
-    return [call[1] for call in calls if len(call) == 2 and not call[0].endswith("pip install ")]
+    calls = [re.search(r"""(?:^|["(;] ?)pgembed (.*)""", each) for each in lines + spans]
+    return [call.group(1) for call in calls if call]
 
 
 def command_of(call: str) -> tuple[Any, list[str]]:
     """The command that a call reaches, and the words after it."""
     command: Any = get_command(app)
-    words = re.split(r"\s+", re.split(r"[|;>)#]", call)[0].strip())
+    words = re.split(r"[|;>)#]", call)[0].replace('"', " ").split()
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
     return command, words

@@ -34,6 +34,7 @@ def test_the_demo_trains_routes_and_searches(database_url: str, migrated_url: st
     with connect(migrated_url) as connection:
         assert current_revision(connection) == head_revision()
         counted = connection.execute(
-            "select sum(stale)::int, sum(failed)::int, bool_and(indexed) from pgembed.collection_status()"
+            "select sum(stale)::int, sum(failed)::int, bool_and(indexed)"
+            " from pgembed.collection_status()"
         ).fetchone()
     assert counted == (0, 0, True)
