@@ -41,11 +41,14 @@ docs: $(VENV)/.installed ## write the generated reference pages again
 
 bench: $(VENV)/.installed ## measure speed; writes benchmarks/results/core.json
 	@$(PIP) --constraint constraints.txt torch==2.13.0
-	@$(PIP) --constraint constraints.txt '.[bench]'
+	@$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/pip install --quiet langchain-postgres==0.0.19
 	@$(BIN)/python -m benchmarks.core
 
 eval: $(VENV)/.installed ## measure quality on judged sets; writes benchmarks/results/routing.json
-	@$(PIP) --constraint constraints.txt '.[bench]'
+	@$(PIP) --constraint constraints.txt torch==2.13.0
+	@$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
 	@$(BIN)/python -m benchmarks.routing
 
 clean: ## remove the virtual environment and the demo's database

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,9 @@ CHUNKS = 20_000
 EXPERTS = 9
 """Eight domains and a general one."""
 ROUNDS = 5
+
+PEERS = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
+"""langchain-postgres pins an older pgvector, so it lives apart; make bench installs it there."""
 
 console = Console()
 
@@ -92,7 +97,7 @@ def ingest(connection: Connection, url: str) -> dict[str, Any]:
         cpu_of_writing(connection, vectors, text) / CHUNKS for _ in range(ROUNDS)
     )
     few = 2_000
-    theirs = statistics.median(cpu_of_langchain(url, vectors[:few], text) / few for _ in range(3))
+    theirs = statistics.median(cpu_of_langchain(url, few, text) / few for _ in range(3))
     return {
         "ingest_us_per_chunk": 1e6 * ours,
         "langchain_us_per_chunk": 1e6 * theirs,
@@ -134,25 +139,15 @@ def cpu_of_writing(connection: Connection, vectors: np.ndarray, text: str) -> fl
     return spent
 
 
-def cpu_of_langchain(url: str, vectors: np.ndarray, text: str) -> float:
-    """The same rows through langchain-postgres, vectors given."""
-    from langchain_core.embeddings import FakeEmbeddings
-    from langchain_postgres import PGVector
-
-    parts = conninfo_to_dict(url)
-    address = (
-        f"postgresql+psycopg://{parts['user']}:{parts['password']}"
-        f"@{parts['host']}:{parts['port']}/{DATABASE}"
+def cpu_of_langchain(url: str, rows: int, text: str) -> float:
+    """The same rows through langchain-postgres, in the virtual environment of the peers."""
+    ran = subprocess.run(
+        [str(PEERS), "-m", "benchmarks.peer_langchain", url, DATABASE, str(rows), text],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    store = PGVector(
-        embeddings=FakeEmbeddings(size=vectors.shape[1]),
-        collection_name="ingested",
-        connection=address,
-        pre_delete_collection=True,
-    )
-    texts = [f"{n} {text}" for n in range(len(vectors))]
-    numbers = vectors.tolist()
-    return cpu(lambda: store.add_embeddings(texts, numbers))
+    return float(ran.stdout)
 
 
 def routing(connection: Connection) -> dict[str, Any]:

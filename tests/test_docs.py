@@ -43,13 +43,13 @@ ROLES = ("search_reader", "app_writer", "sync_worker", "trainer")
 Block = tuple[str, str]
 
 
-def tested_blocks(page: Path) -> list[Block]:
+def examples_of(page: Path) -> list[Block]:
     """Language and text of the examples that are marked."""
     found = FENCED.findall(page.read_text(encoding="utf-8"))
     return [(language, text) for mark, language, text in found if mark]
 
 
-WITH_EXAMPLES = [name for name, page in zip(NAMES, PAGES, strict=True) if tested_blocks(page)]
+WITH_EXAMPLES = [name for name, page in zip(NAMES, PAGES, strict=True) if examples_of(page)]
 
 
 def anchors(page: Path) -> set[str]:
@@ -162,7 +162,7 @@ def test_commands_exist(page: Path) -> None:
     """Every command and option that a page speaks of is one of the command line's."""
     for call in spoken_commands(page):
         command, words = command_of(call)
-        assert not getattr(command, "commands", None) or not words or words[0][0] in "-<C", call
+        assert not getattr(command, "commands", None) or not words or words[0][0] in "-[", call
         options = {option for parameter in command.params for option in parameter.opts}
         for word in words:
             if re.match(r"--?[a-z]", word):
@@ -216,7 +216,7 @@ def run(connection: Connection, block: Block, namespace: dict[str, Any]) -> None
 def test_examples_run(name: str, page_connection: Connection) -> None:
     """The marked examples of a page run one after the other, and find something."""
     namespace: dict[str, Any] = {"connection": page_connection}
-    for block in tested_blocks(ROOT / name):
+    for block in examples_of(ROOT / name):
         run(page_connection, block, namespace)
 
 
@@ -231,7 +231,7 @@ def session_of(role: str) -> Iterator[Connection]:
 @pytest.mark.parametrize("page_connection", ["docs/operations.md"], indirect=True)
 def test_grants_of_the_operations_page_are_enough(page_connection: Connection) -> None:
     """Readers search, writers write, a sync worker embeds, trainers train; nobody does more."""
-    for block in tested_blocks(DOCS / "operations.md"):
+    for block in examples_of(DOCS / "operations.md"):
         run(page_connection, block, {})
     with session_of("app_writer") as writer:
         writer.execute("insert into papers (id, title, year) values (1000, 'a new paper', 2024)")

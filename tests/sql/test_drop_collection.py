@@ -19,7 +19,8 @@ def test_nothing_of_it_is_left(shared: Connection) -> None:
     shared.execute("insert into pgembed.judgment (collection, query, key) values ('papers', 'q', '1')")
     assert scalar(shared, OURS) == 2
     shared.execute("select pgembed.drop_collection('papers')")
-    for table in ("collection", "stale", "failure", "judgment"):
+    assert scalar(shared, "select count(*) from pgembed.collection where name = 'papers'") == 0
+    for table in ("stale", "failure", "judgment"):
         assert scalar(shared, f"select count(*) from pgembed.{table}".encode()) == 0, table
     assert scalar(shared, "select to_regclass('pgembed_data.papers')") is None
     assert scalar(shared, OURS) == 0
