@@ -78,7 +78,7 @@ def train_expert(
         connection: the caller's; nothing is committed here.
         name: of the expert; an expert of that name is replaced.
         judged: the collections to learn from, all of one encoder.
-        domain: of the judgments; None takes every domain, for a general expert.
+        domain: of the judgments; None takes every domain that has enough, for a general expert.
         settings: how to train; the defaults when None.
         on_step: called after every step.
 
@@ -100,6 +100,7 @@ def train_expert(
             f"there are no training queries of domain {domain!r} in {places}",
             hint="Judgments need split 'train' and rows that are embedded.",
         )
+    learned = [each for each in learned if domain is not None or _enough(*each)] or learned
     problems = [training_problem(connection, *each) for each in learned]
     trained = _on_dev(train_linear(problems, settings, on_step=on_step), learned)
     decision = gate(trained)
@@ -131,16 +132,11 @@ def training_problem(
     Raises:
         TrainingError: the domain has no dev queries, or too few training queries.
     """
-    queries = judged.split(domain, "train")
-    # Another seed than that of the dev split: what was left there would never be held out here.
-    held_out = np.asarray(
-        [seeded_share(t, seed=HELD_OUT_SEED) < HELD_OUT for t in queries.texts], dtype=bool
-    )
-    train = queries.take(np.flatnonzero(~held_out))
-    chooser = queries.take(np.flatnonzero(held_out))
-    if not len(judged.split(domain, "dev")) or not len(train) or not len(chooser):
+    train, chooser = _held_out(judged, domain)
+    if not _enough(judged, domain):
         raise TrainingError(
-            f"domain {domain!r} of collection {judged.name!r} has {len(queries)} training and"
+            f"domain {domain!r} of collection {judged.name!r} has"
+            f" {len(judged.split(domain, 'train'))} training and"
             f" {len(judged.split(domain, 'dev'))} dev queries: too few",
             hint="Some dozens of each are the least; the gate decides on those of split 'dev'.",
         )
@@ -153,6 +149,21 @@ def training_problem(
         dev_relevant=chooser.relevant,
         name=domain,
     )
+
+
+def _held_out(judged: JudgedCollection, domain: str) -> tuple[JudgedQueries, JudgedQueries]:
+    """The training queries of a domain: those that train, and those that choose the step."""
+    queries = judged.split(domain, "train")
+    # Another seed than that of the dev split: what was left there would never be held out here.
+    held_out = np.asarray(
+        [seeded_share(t, seed=HELD_OUT_SEED) < HELD_OUT for t in queries.texts], dtype=bool
+    )
+    return queries.take(np.flatnonzero(~held_out)), queries.take(np.flatnonzero(held_out))
+
+
+def _enough(judged: JudgedCollection, domain: str) -> bool:
+    """Whether a domain has queries to train on, to choose the step, and for the gate."""
+    return all(map(len, (*_held_out(judged, domain), judged.split(domain, "dev"))))
 
 
 def _on_dev(
