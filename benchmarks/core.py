@@ -16,21 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psycopg
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
 
-from benchmarks.data import RESULTS, read_set, require_shared, server
+from benchmarks.data import RESULTS, open_database, read_set, require_shared, server
 from pgembed.collections import create_collection, search_target
 from pgembed.copying import ChunkRow
-from pgembed.database import Connection, connect
+from pgembed.database import Connection
 from pgembed.encoders import open_encoder
 from pgembed.encoders.minilm import folder
 from pgembed.experts import register_expert
 from pgembed.linear_expert import LinearExpert
 from pgembed.registry import register_encoder
-from pgembed.schema import migrate
 from pgembed.searching import search
 from pgembed.syncing import Claimed, Prepared, _claimer, _make_staging, _write, content_hash, sync
 
@@ -211,18 +207,6 @@ def backend_cpu(pid: int) -> float:
         return int(stat.read().split()[0]) / 1e9
 
 
-def fresh_database(url: str) -> Connection:
-    with psycopg.connect(url, autocommit=True) as admin:
-        name = sql.Identifier(DATABASE)
-        admin.execute(sql.SQL("drop database if exists {} with (force)").format(name))
-        admin.execute(sql.SQL("create database {}").format(name))
-    own = make_conninfo(**{**conninfo_to_dict(url), "dbname": DATABASE})
-    migrate(own)
-    connection = connect(own)
-    register_encoder(connection, "minilm")
-    return connection
-
-
 def rounded(found: dict[str, Any]) -> dict[str, Any]:
     """Four significant digits: more would pretend to a precision that timings lack."""
     return {
@@ -237,7 +221,7 @@ def main(parts: Sequence[str] = ("encoding", "ingest", "routing")) -> None:
     require_shared()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     result: dict[str, Any] = {}
-    with server() as running, fresh_database(running.url) as connection:
+    with server() as running, open_database(running.url, DATABASE, fresh=True) as connection:
         for name, work in (
             ("encoding", encoding),
             ("ingest", lambda: ingest(connection, running.url)),

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgembed.database import Connection, connect
 from pgembed.judgments import seeded_share
 from pgembed.model import Judgment
+from pgembed.registry import register_encoder
+from pgembed.schema import migrate
 from pgembed.server import EmbeddedServer, default_home
 
 SHARED = Path(os.environ.get("PGEMBED_SHARED", Path(__file__).parents[2] / "shared"))
@@ -54,6 +61,22 @@ def server() -> EmbeddedServer:
         default_home().parent / "benchmarks",
         settings={"maintenance_work_mem": "1GB", "max_wal_size": "8GB", "shared_buffers": "2GB"},
     )
+
+
+def open_database(url: str, name: str, *, fresh: bool) -> Connection:
+    """A migrated database of a benchmark's own, with encoder minilm."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        if fresh:
+            statement = sql.SQL("drop database if exists {} with (force)")
+            admin.execute(statement.format(sql.Identifier(name)))
+        known = "select from pg_database where datname = %s"
+        if admin.execute(known, (name,)).fetchone() is None:
+            admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    own = make_conninfo(**{**conninfo_to_dict(url), "dbname": name})
+    migrate(own)
+    connection = connect(own)
+    register_encoder(connection, "minilm")
+    return connection
 
 
 @cache

@@ -14,23 +14,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.data import RESULTS, Document, read_set, require_shared, sampled, server
+from benchmarks.data import (
+    RESULTS,
+    Document,
+    open_database,
+    read_set,
+    require_shared,
+    sampled,
+    server,
+)
 from pgembed.bootstrap import paired_bootstrap
 from pgembed.collections import create_collection
-from pgembed.database import Connection, connect
+from pgembed.database import Connection
 from pgembed.judgments import JudgedCollection, add_judgments, read_judged
 from pgembed.metrics import Corpus, ndcg_of
 from pgembed.pilot_router import BASE, PilotRouter
-from pgembed.registry import register_encoder
 from pgembed.routing import Router, load_router
-from pgembed.schema import migrate
 from pgembed.soft_fitting import GENERAL
 from pgembed.syncing import sync
 from pgembed.training import build_router, train_expert
@@ -53,22 +56,6 @@ COLLECTION = "judged_sets"
 DATABASE = "pgembed_benchmark_routing"
 
 console = Console()
-
-
-def open_database(url: str, *, fresh: bool) -> Connection:
-    """A migrated database of this benchmark's own."""
-    with psycopg.connect(url, autocommit=True) as admin:
-        name = sql.Identifier(DATABASE)
-        if fresh:
-            admin.execute(sql.SQL("drop database if exists {} with (force)").format(name))
-        known = "select from pg_database where datname = %s"
-        if admin.execute(known, (DATABASE,)).fetchone() is None:
-            admin.execute(sql.SQL("create database {}").format(name))
-    own = make_conninfo(**{**conninfo_to_dict(url), "dbname": DATABASE})
-    migrate(own)
-    connection = connect(own)
-    register_encoder(connection, "minilm")
-    return connection
 
 
 def load(connection: Connection) -> None:
@@ -324,7 +311,10 @@ def main() -> None:
     options = parser.parse_args()
     require_shared()
     started = time.perf_counter()
-    with server() as running, open_database(running.url, fresh=options.fresh) as connection:
+    with (
+        server() as running,
+        open_database(running.url, DATABASE, fresh=options.fresh) as connection,
+    ):
         load(connection)
         judged = read_judged(connection, COLLECTION)
         console.print(f"{len(judged.keys)} documents, {len(judged.corpus.vectors)} chunks")

@@ -380,7 +380,7 @@ def test_a_lost_content_column_is_named(connection: Connection) -> None:
     """The error says which column is gone, and what puts it right does so."""
     make_notes(connection, numbered(2))
     connection.execute("alter table notes rename column body to words")
-    with pytest.raises(SourceError, match="column body of"):
+    with pytest.raises(SourceError, match="column body"):
         sync(connection, "notes")
     connection.execute("select pgembed.set_content('notes', '{words}')")
     assert sync(connection, "notes").documents == 2
@@ -623,22 +623,22 @@ def test_a_writer_that_never_rests_is_not_disturbed(connection: Connection, url:
 @pytest.mark.parametrize(
     "lock",
     [
-        "select from notes where id in (3, 17) for update",
-        "delete from notes where id in (3, 17)",
-        "update notes set id = -id where id in (3, 17)",
-        "update notes set body = 'other' where id in (3, 17)",
+        "select from notes where id = 3 for update",
+        "delete from notes where id = 3",
+        "update notes set id = -id where id = 3",
+        "update notes set body = 'other' where id = 3",
     ],
 )
 def test_rows_that_a_writer_keeps_locked_wait_for_the_next_sync(
     connection: Connection, other: Connection, lock: str
 ) -> None:
     """The others are embedded, the writer is not disturbed, and the next sync does the rest."""
-    make_notes(connection, numbered(20))
+    make_notes(connection, numbered(8))
     sync(connection, "notes")
     connection.execute("update notes set body = 'changed ' || body")
     with other.transaction():
         other.execute(lock)
-        assert sync(connection, "notes").documents >= 18
+        assert sync(connection, "notes").documents >= 7
         other.execute("select 1")  # still alive: it was not the victim of a deadlock
     sync(connection, "notes")
     check_in_step(connection)
