@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgembed.database import Connection, rows_of, translated
@@ -111,7 +112,8 @@ def _load(
     try:
         return LinearExpert.from_bytes(bytes(artifact), spec.dimensions)
     except InputError as error:
+        retire = sql.SQL("select pgembed.retire_expert({}, {});").format(spec.name, name)
         raise InputError(
             f"expert {name!r} of encoder {spec.name!r} is damaged: {error}",
-            hint=f"Take it out: select pgembed.retire_expert('{spec.name}', '{name}');",
+            hint=f"Take it out: {retire.as_string(None)}",
         ) from error

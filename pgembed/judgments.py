@@ -23,6 +23,9 @@ DEV_SHARE = 0.2
 
 SPLITS = ("train", "dev", "test")
 
+LARGEST_GRADE = 2**31 - 1
+"""What a PostgreSQL integer holds."""
+
 ENCODE_BLOCK = 2000
 """Queries that are encoded and cached at once: what an interruption can lose."""
 
@@ -115,6 +118,8 @@ def _checked(judgment: Judgment) -> Judgment:
             f"split {judgment.split!r} of query {judgment.query!r:.100} is unknown",
             hint=f"Splits are {', '.join(SPLITS)}.",
         )
+    if judgment.grade != int(judgment.grade) or abs(judgment.grade) > LARGEST_GRADE:
+        raise InputError(f"grade {judgment.grade} of query {judgment.query!r:.100} is no integer")
     return judgment
 
 

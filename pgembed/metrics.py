@@ -15,6 +15,10 @@ BLOCK_BYTES = 64 * 2**20
 """Memory that one block of scores may take, in bytes."""
 
 
+MANY_CHUNKS = 64
+"""Chunks of one document above which a document is reduced at once, not chunk by chunk."""
+
+
 def ndcg_at_k(ranked_grades: ArrayLike, ideal_grades: ArrayLike, k: int = 10) -> float:
     """Normalised discounted cumulative gain of one ranking.
 
@@ -122,9 +126,15 @@ def document_scores(queries: Vectors, corpus: Corpus) -> NDArray[np.float32]:
 
 def best_of_chunks(scores: NDArray[np.floating], starts: NDArray[np.intp]) -> NDArray[np.floating]:
     """Reduce chunk scores (n, m) to document scores (n, documents) by their maximum."""
-    if len(starts) - 1 == scores.shape[1]:
-        return scores
-    return np.maximum.reduceat(scores, starts[:-1], axis=1)
+    lengths = np.diff(starts)
+    if lengths.max(initial=1) > MANY_CHUNKS:
+        return np.maximum.reduceat(scores, starts[:-1], axis=1)
+    # Most documents have one chunk: comparing only the others' costs a quarter of a reduceat.
+    best: NDArray[np.floating] = scores[:, starts[:-1]]
+    for place in range(1, int(lengths.max(initial=1))):
+        longer = np.flatnonzero(lengths > place)
+        best[:, longer] = np.maximum(best[:, longer], scores[:, starts[longer] + place])
+    return best
 
 
 def top_documents(queries: Vectors, corpus: Corpus, k: int) -> NDArray[np.intp]:

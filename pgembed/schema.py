@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgembed import resources
+from pgembed.database import connect
 from pgembed.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def migrate(url: str, *, revision: str = "head") -> Migration:
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
-    with psycopg.connect(url, autocommit=True) as connection:
+    with connect(url) as connection:
         schema, version = _extension(connection)
         before = current_revision(connection)
         _check_known(before)
@@ -86,7 +87,7 @@ def migrate(url: str, *, revision: str = "head") -> Migration:
     except Exception as error:
         _raise_clear(error)
         raise
-    with psycopg.connect(url, autocommit=True) as connection:
+    with connect(url) as connection:
         after = current_revision(connection)
     return Migration(before, after, _advice(version))
 

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; errors of ours are one sentence on standard error and exit status 1."""
+    """Run the command line; an error is a sentence on standard error, and exit status 1."""
     try:
         from pgembed.cli.app import app
     except ModuleNotFoundError as error:
@@ -15,13 +15,16 @@ def main() -> None:
         sys.exit(
             f"the pgembed command needs {error.name}.\nHint: pip install 'pgembed-router[cli]'"
         )
-    from pgembed.cli.common import errors
+    import psycopg
+
+    from pgembed.cli.common import errors, printable
     from pgembed.errors import PgembedError
 
     try:
         app()
-    except PgembedError as error:
-        errors.print(f"pgembed: {error}", style="red", markup=False, highlight=False)
+    except (PgembedError, psycopg.Error) as error:
+        message = printable(f"pgembed: {str(error).strip()}")
+        errors.print(message, style="red", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("Stopped. What was finished is kept; run the command again to go on.")

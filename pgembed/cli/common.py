@@ -23,8 +23,9 @@ from rich.table import Table
 
 from pgembed.database import Connection, connect
 
-console = Console()
-errors = Console(stderr=True)
+# Names and texts of users are printed as they are: "[/usr]" is no markup, ":smile:" no emoji.
+console = Console(markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
 
 Url = Annotated[
     str | None,
@@ -76,7 +77,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Progress]:
     """A progress bar on standard error, with the time left."""
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -92,7 +93,12 @@ def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Progress]:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which could steer the terminal."""
+    return "".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text)
 
 
 def _plain(value: object) -> Any:
