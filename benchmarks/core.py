@@ -23,7 +23,7 @@ from pgembed.collections import create_collection, search_target
 from pgembed.copying import ChunkRow
 from pgembed.database import Connection
 from pgembed.encoders import open_encoder
-from pgembed.encoders.minilm import folder
+from pgembed.encoders.minilm import weights_folder
 from pgembed.experts import register_expert
 from pgembed.linear_expert import LinearExpert
 from pgembed.registry import register_encoder
@@ -62,7 +62,7 @@ def encoding() -> dict[str, Any]:
         for name in SETS
         for document in read_set(name).documents[:DOCUMENTS]
     ]
-    ours, peer = open_encoder("minilm"), SentenceTransformer(str(folder()), device="cpu")
+    ours, peer = open_encoder("minilm"), SentenceTransformer(str(weights_folder()), device="cpu")
     peer.max_seq_length = ours.spec.max_tokens
     ours.encode_document(texts[:20])
     peer.encode(texts[:20])

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from pgembed.database import Connection, rows_of, translated
+from pgembed.errors import SourceError
 from pgembed.model import Collection
 
 
@@ -65,12 +68,25 @@ def create_collection(
         "language": "english",
         **options,
     }
+    _check_table(connection, source)
     with translated():
         connection.execute(
             "select pgembed.create_collection(%(name)s, %(source)s::text::regclass,"
             " %(content)s::text[], %(encoder)s, %(key)s::text[], %(max_tokens)s::int,"
             " %(overlap)s::int, %(language)s)",
             {**arguments, "source": source},
+        )
+
+
+def _check_table(connection: Connection, source: str) -> None:
+    try:
+        with translated():
+            ((found,),) = rows_of(connection, "select to_regclass(%s) is not null", (source,))
+    except psycopg.errors.InvalidName:
+        found = False
+    if not found:
+        raise SourceError(
+            f"there is no table {source!r}", hint="Name it as in SQL, for instance public.papers."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,9 +22,8 @@ _VECTOR_HEAD = struct.Struct(">ihh")
 _NULL = struct.pack(">i", -1)
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkRow:
-    """One row of the staging table; its embedding is a row number, or None to keep the old one."""
+class ChunkRow(NamedTuple):
+    """One row of the staging table: a tuple, because a frozen dataclass costs twice its making."""
 
     key: str
     chunk_no: int
@@ -33,6 +32,7 @@ class ChunkRow:
     end: int
     content_hash: bytes
     embedding: int | None
+    """Number of its field among the embeddings, None to keep the one that is stored."""
 
 
 def halfvec_fields(vectors: Vectors) -> list[bytes]:

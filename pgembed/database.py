@@ -10,7 +10,6 @@ from typing import Any
 import psycopg
 from psycopg.abc import Params, QueryNoTemplate
 from psycopg.rows import tuple_row
-from psycopg.types.string import ByteaBinaryLoader
 
 from pgembed.errors import (
     FilterError,
@@ -68,16 +67,12 @@ def rows_of(
     *,
     binary: bool = False,
 ) -> list[tuple[Any, ...]]:
-    """The rows of a query as tuples, with pgvector's binary values as bytes.
+    """The rows of a query as tuples.
 
-    Callers give their connection row factories, cursor classes and pgvector's adapters to suit
-    rows of their own; none of them counts here.
+    Callers give their connection row factories and cursor classes to suit rows of their own; they
+    do not count here.
     """
     with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-        for name in ("vector", "halfvec"):
-            adapted = cursor.adapters.types.get(name)
-            if adapted is not None:
-                cursor.adapters.register_loader(adapted.oid, ByteaBinaryLoader)
         return cursor.execute(statement, parameters, binary=binary).fetchall()
 
 

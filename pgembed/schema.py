@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgembed import resources
-from pgembed.database import connect
+from pgembed.database import connect, database_url
 from pgembed.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def migrate(url: str, *, revision: str = "head") -> Migration:
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
+    url = database_url(url)
     with connect(url) as connection:
         schema, version = _extension(connection)
         before = current_revision(connection)

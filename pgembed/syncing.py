@@ -233,6 +233,8 @@ def _write(
     attempts: int = WRITE_ATTEMPTS,
 ) -> int:
     """Write a batch in one transaction; when a writer keeps some of its rows, write the others."""
+    if not claimed:
+        return 0
     for _ in range(attempts):
         with suppress(*PASSING):
             return _write_once(connection, collection, claimer, claimed, prepared)
@@ -268,7 +270,7 @@ def _write_once(
         with cursor.copy("copy pg_temp.pgembed_staging from stdin (format binary)") as copy:
             copy.write(b"".join(blocks))
         keys, versions = [row.key for row in claimed], [row.version for row in claimed]
-        statement = "select pgembed.write_batch(%s, %s, %s::text[], %s::bigint[])"
+        statement = "select pgembed.write_batch(%s, %s, %b::text[], %b::bigint[])"
         return int(rows_of(connection, statement, (collection, claimer, keys, versions))[0][0])
 
 

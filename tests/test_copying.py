@@ -18,14 +18,14 @@ Row = tuple[str, int, str, int, int, bytes, str | None]
 
 
 @pytest.fixture
-def staging(connection: Connection) -> Connection:
+def staging(shared: Connection) -> Connection:
     """A connection with a table that has the staging table's columns."""
-    connection.execute(
+    shared.execute(
         "create temporary table packed (n int generated always as identity, key text not null,"
         " chunk_no int not null, content text not null, span_start int not null,"
         " span_end int not null, content_hash bytea not null, embedding halfvec)"
     )
-    return connection
+    return shared
 
 
 def copied(connection: Connection, rows: Sequence[ChunkRow], vectors: Vectors) -> list[Row]:

@@ -148,7 +148,8 @@ def plain_notes(connection: Connection, name: str = "notes", rows: int = 40) -> 
     with connection.cursor() as cursor:
         cursor.executemany(
             f"insert into pgembed_data.{name}"
-            " (id, chunk_no, content, span, content_hash, embedding) values (%s, 0, 'x', '[0,1)', '', pgembed.as_vector(%s::real[])::halfvec)",
+            " (id, chunk_no, content, span, content_hash, embedding)"
+            " values (%s, 0, 'x', '[0,1)', '', pgembed.as_vector(%s::real[])::halfvec)",
             [(number, vector.tolist()) for number, vector in enumerate(vectors, start=1)],
         )
 

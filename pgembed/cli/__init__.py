@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
+INTERRUPTED = 130
+"""What Typer exits with after Ctrl-C, as shells expect."""
+
 
 def main() -> None:
     """Run the command line; an error is a sentence on standard error, and exit status 1."""
@@ -26,9 +29,10 @@ def main() -> None:
         message = printable(f"pgembed: {str(error).strip()}")
         errors.print(message, style="red", highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("Stopped. What was finished is kept; run the command again to go on.")
-        sys.exit(130)
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:
+            errors.print("Stopped. What was finished is kept; run the command again to go on.")
+        raise
 
 
 __all__ = ["main"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from psycopg import sql
 from rich.progress import Progress, TaskID
 
 from pgembed.cli.common import (
@@ -66,10 +67,7 @@ def _print(reports: list[SyncReport]) -> None:
             f" {report.encoded} encoded, {report.seconds:.1f} s"
         )
         for key, reason in report.failed[:5]:
-            errors.print(f"  failed: {key}: {reason}", style="red", markup=False)
+            errors.print(f"  failed: {key}: {reason}", style="red")
         if report.failed:
-            errors.print(
-                f"  {len(report.failed)} rows failed; try again with:"
-                f" select pgembed.retry('{report.collection}');",
-                markup=False,
-            )
+            retry = sql.SQL("select pgembed.retry({});").format(report.collection).as_string(None)
+            errors.print(f"  {len(report.failed)} rows failed; try again with: {retry}")
