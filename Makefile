@@ -51,6 +51,5 @@ eval: $(VENV)/.installed ## measure quality on judged sets; writes benchmarks/re
 	@$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
 	@$(BIN)/python -m benchmarks.routing
 
-clean: ## remove the virtual environment and the demo's database
-	@-$(BIN)/pgembed server stop 2>/dev/null
-	@rm -rf $(VENV) .demo
+clean: ## remove the virtual environments; databases stay
+	@rm -rf $(VENV) .venv-peers

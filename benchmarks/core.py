@@ -34,8 +34,12 @@ DATABASE = "pgembed_benchmark_core"
 SETS = ("scifact", "nl2bash", "cuad_clauses", "fin10k", "debatepedia", "conala")
 DOCUMENTS = 100
 """Of each set, for the encoders."""
+TOKEN_MFLOP, ATTENTION_FLOP = 21.2, 9_216
+"""What a token costs in this model: a constant, and a part that grows with the text's length."""
 CHUNKS = 20_000
 """For ingest."""
+ABSTRACTS = 500
+"""To search in, for routing."""
 EXPERTS = 9
 """Eight domains and a general one."""
 ROUNDS = 5
@@ -73,14 +77,26 @@ def encoding() -> dict[str, Any]:
         rounds.append((mine, theirs))
     cosines = (ours.encode_document(texts) * peer.encode(texts)).sum(axis=1)
     counted = ours.counted
+    lengths = np.asarray(ours.token_counts(texts)).clip(max=ours.spec.max_tokens)
+    gflop = float((lengths * (TOKEN_MFLOP * 1e6 + ATTENTION_FLOP * lengths)).sum()) / 1e9
     return {
         "encode_vs_sentence_transformers": statistics.median(b / a for a, b in rounds),
         "documents_per_cpu_second": len(texts) / statistics.median(a for a, _ in rounds),
+        "gflop_per_cpu_second": gflop / statistics.median(a for a, _ in rounds),
+        "peer_gflop_per_cpu_second": gflop / statistics.median(b for _, b in rounds),
+        "matmul_gflop_per_cpu_second": matmul_speed(),
         "documents": len(texts),
         "tokens_per_document": counted.real_tokens / counted.texts,
         "smallest_cosine_to_sentence_transformers": float(cosines.min()),
         "padded_over_real_tokens": counted.padded_tokens / counted.real_tokens,
     }
+
+
+def matmul_speed(size: int = 1536, times: int = 10) -> float:
+    """What the processor does at most: GFLOP a CPU-second of large float32 products."""
+    factor = np.ones((size, size), dtype=np.float32)
+    speeds = [cpu(lambda: [factor @ factor for _ in range(times)]) for _ in range(3)]
+    return times * 2 * size**3 / min(speeds) / 1e9
 
 
 def ingest(connection: Connection, url: str) -> dict[str, Any]:
@@ -168,13 +184,13 @@ def routing(connection: Connection) -> dict[str, Any]:
 
 
 def prepare_routing(connection: Connection) -> None:
-    """2,000 abstracts, and nine random experts of rank 64 with nine pilots each."""
+    """Some abstracts, and nine random experts of rank 64 with nine pilots each."""
     connection.execute("create table if not exists abstracts (id int primary key, body text)")
     if connection.execute("select from abstracts").fetchone() is None:
         with connection.cursor() as cursor:
             cursor.executemany(
                 "insert into abstracts values (%s, %s)",
-                [(n, d.body) for n, d in enumerate(read_set("scifact").documents[:2000])],
+                [(n, d.body) for n, d in enumerate(read_set("scifact").documents[:ABSTRACTS])],
             )
         create_collection(
             connection, "abstracts", source="abstracts", content=["body"], encoder="minilm"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 
@@ -36,14 +35,17 @@ class SearchTarget:
     routing_version: str
 
 
-def create_collection(
+def create_collection(  # noqa: PLR0913 - one argument a property of the collection
     connection: Connection,
     name: str,
     *,
     source: str,
     content: Sequence[str],
     encoder: str,
-    **options: Any,
+    key: Sequence[str] | None = None,
+    max_tokens: int | None = None,
+    overlap: int | None = None,
+    language: str = "english",
 ) -> None:
     """Make the rows of a table searchable; see ``pgembed.create_collection`` in SQL.
 
@@ -53,7 +55,10 @@ def create_collection(
         source: the table, qualified and quoted as in SQL.
         content: columns whose text is embedded, a line each.
         encoder: a registered encoder.
-        options: ``key``, ``max_tokens``, ``overlap``, ``language``.
+        key: its key columns; None takes the primary key.
+        max_tokens: longest chunk; None takes what the encoder takes.
+        overlap: tokens that neighbouring chunks share; None takes an eighth of ``max_tokens``.
+        language: text search configuration of the words.
 
     Raises:
         InputError, NotFoundError, SourceError: the argument at fault is named.
@@ -62,11 +67,11 @@ def create_collection(
         "name": name,
         "content": list(content),
         "encoder": encoder,
-        "key": None,
-        "max_tokens": None,
-        "overlap": None,
-        "language": "english",
-        **options,
+        "source": source,
+        "key": None if key is None else list(key),
+        "max_tokens": max_tokens,
+        "overlap": overlap,
+        "language": language,
     }
     _check_table(connection, source)
     with translated():
@@ -74,7 +79,7 @@ def create_collection(
             "select pgembed.create_collection(%(name)s, %(source)s::text::regclass,"
             " %(content)s::text[], %(encoder)s, %(key)s::text[], %(max_tokens)s::int,"
             " %(overlap)s::int, %(language)s)",
-            {**arguments, "source": source},
+            arguments,
         )
 
 

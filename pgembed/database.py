@@ -29,7 +29,6 @@ ERRORS: dict[str, type[PgembedError]] = {
     "PGE03": InputError,
     "PGE04": FingerprintError,
     "PGE05": SourceError,
-    "PGE06": SchemaError,
     "22P05": InputError,  # \u0000 within jsonb
 }
 """Which error each SQLSTATE becomes: ours, and those of texts that PostgreSQL cannot hold."""

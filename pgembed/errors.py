@@ -13,7 +13,7 @@ class PgembedError(Exception):
         │   └── FilterError      PGE02  a filter names an unknown column, operator or type
         ├── NotFoundError        PGE01  no such collection, encoder, expert or router
         ├── SourceError          PGE05  a source table lost a column, or has no key
-        ├── SchemaError          PGE06  pgembed is not installed here, or at another version
+        ├── SchemaError                 pgembed is not installed here, or at another version
         ├── EncoderError                a model file is missing, corrupt or unsupported
         │   └── FingerprintError PGE04  a model is not the one that made the vectors
         ├── TrainingError               too few judgments to train on

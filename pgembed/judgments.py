@@ -133,6 +133,8 @@ def read_judged(
     """Read the vectors of a collection and its judged queries; queries are encoded once and cached.
 
     A domain without a dev split gets one: 20 % of its training queries, by a hash of their text.
+    A query that is in several splits, of whatever domain, counts only in the last of train, dev
+    and test, so that nothing is learned from what is measured.
 
     Raises:
         NotFoundError: no such collection.
@@ -153,7 +155,7 @@ def read_judged(
         zip(texts, encode_cached(connection, model, name, texts, on_progress), strict=True)
     )
     queries: dict[tuple[str, str], dict[str, dict[int, int]]] = {}
-    for (domain, split, text), found in sorted(_with_dev(judged).items()):
+    for (domain, split, text), found in sorted(_in_one_split(_with_dev(judged)).items()):
         queries.setdefault((domain, split), {})[text] = found
     return JudgedCollection(
         collection,
@@ -266,6 +268,15 @@ def _with_dev(judged: Grades) -> Grades:
         (domain, "dev" if _moves(split, text) and domain not in with_dev else split, text): grades
         for (domain, split, text), grades in judged.items()
     }
+
+
+def _in_one_split(judged: Grades) -> Grades:
+    """The same without queries of train that dev or test asks, and of dev that test asks."""
+    asked: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for _, split, text in judged:
+        asked[split].add(text)
+    later = {"train": asked["dev"] | asked["test"], "dev": asked["test"], "test": set[str]()}
+    return {row: grades for row, grades in judged.items() if row[2] not in later[row[1]]}
 
 
 def _moves(split: str, text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ MINIMUM_PGVECTOR = (0, 8, 0)
 
 ADVISED_PGVECTOR = (0, 8, 4)
 """Index bugs of earlier ones: CVE-2026-3172 (until 0.8.2), vacuum (0.8.3), repair (0.8.4)."""
+
+_one_at_a_time = threading.Lock()
+"""Alembic keeps the context of a run in globals: two threads would wait for each other for ever."""
 
 MIGRATION_LOCK = 7_261_000_001
 """Advisory lock that makes two migrations of one database wait for each other."""
@@ -79,7 +83,7 @@ def migrate(url: str, *, revision: str = "head") -> Migration:
     )
     config = _config()
     try:
-        with engine.connect() as alchemy:
+        with _one_at_a_time, engine.connect() as alchemy:
             config.attributes.update({"connection": alchemy, EXTENSION_SCHEMA: schema})
             _run(config, revision)
             if revision == "base":

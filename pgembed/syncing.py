@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -35,6 +35,9 @@ PASSING = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.ForeignKeyViolation,
 )
+
+Failures = list[tuple[str, str]]
+"""Key and reason of each row that cannot be embedded."""
 
 STAGING = """
 create temporary table if not exists pgembed_staging (
@@ -97,7 +100,7 @@ def sync(
         model = matching_encoder(connection, target.collection.encoder, target.fingerprint, encoder)
         _chunk(model, target, "")  # refuses bounds that no row could be cut with
         documents = chunks = encoded = 0
-        failed: list[tuple[str, str]] = []
+        failed: Failures = []
         waiting = _count_stale(connection, collection)
         _make_staging(connection)
         with _claimer(connection) as claimer:
@@ -108,7 +111,9 @@ def sync(
                     failed.append((row.key, reason))
                 bad_keys = {row.key for row, _ in bad}
                 good = [row for row in claimed if row.key not in bad_keys]
-                documents += _write(connection, collection, claimer, good, prepared)
+                written, refused = _write(connection, collection, claimer, good, prepared)
+                documents += written
+                failed += refused
                 chunks += len(prepared.rows)
                 encoded += prepared.encoded
                 if on_progress:
@@ -157,12 +162,18 @@ def _make_staging(connection: Connection) -> None:
 
 
 def _build_index(connection: Connection, collection: str) -> None:
-    """Build the index unless another session is embedding: its writes would have to wait."""
-    connection.execute(
-        "select pgembed.build_index(%(name)s) where not exists (select from pgembed.stale"
-        " where collection = %(name)s and claimed_by = any (pgembed.living_claimers()))",
-        {"name": collection},
+    """Build the index after the first load.
+
+    Not while another session is embedding, whose writes would have to wait; and not of an empty
+    table, whose first load would then be the slow kind, row by row into the index.
+    """
+    statement = sql.SQL(
+        "select pgembed.build_index(%(name)s) where exists (select from {}) and not exists"
+        " (select from pgembed.stale where collection = %(name)s"
+        " and claimed_by = any (pgembed.living_claimers()))"
     )
+    side = sql.Identifier("pgembed_data", collection)
+    connection.execute(statement.format(side), {"name": collection})
 
 
 def _count_stale(connection: Connection, collection: str) -> int:
@@ -231,20 +242,32 @@ def _write(
     claimed: Sequence[Claimed],
     prepared: Prepared,
     attempts: int = WRITE_ATTEMPTS,
-) -> int:
-    """Write a batch in one transaction; when a writer keeps some of its rows, write the others."""
-    if not claimed:
-        return 0
-    for _ in range(attempts):
-        with suppress(*PASSING):
-            return _write_once(connection, collection, claimer, claimed, prepared)
-    if len(claimed) <= 1:
-        return 0
-    middle = len(claimed) // 2
-    return sum(
-        _write(connection, collection, claimer, half, _part(prepared, half), attempts=1)
-        for half in (claimed[:middle], claimed[middle:])
-    )
+) -> tuple[int, Failures]:
+    """Write a batch in one transaction; when some rows stop it, write the others.
+
+    Returns:
+        How many rows were brought up to date, and those that the database refuses.
+    """
+    reason = None
+    for _ in range(attempts if claimed else 0):
+        try:
+            return _write_once(connection, collection, claimer, claimed, prepared), []
+        except PASSING:
+            continue
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            reason = str(error).strip()
+            break
+    if len(claimed) > 1:
+        middle = len(claimed) // 2
+        halves = [
+            _write(connection, collection, claimer, half, _part(prepared, half), attempts=1)
+            for half in (claimed[:middle], claimed[middle:])
+        ]
+        return sum(written for written, _ in halves), [row for _, bad in halves for row in bad]
+    if not claimed or reason is None:
+        return 0, []
+    _record_failure(connection, collection, claimer, claimed[0], reason)
+    return 0, [(claimed[0].key, reason)]
 
 
 def _part(prepared: Prepared, claimed: Sequence[Claimed]) -> Prepared:

@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
 
+from pgembed.bootstrap import Interval, paired_bootstrap
 from pgembed.contrastive import TrainingProblem
 from pgembed.database import Connection, rows_of, translated
 from pgembed.descent import LinearSettings
-from pgembed.errors import TrainingError
+from pgembed.errors import GateError, TrainingError
 from pgembed.experts import check_name, load_experts, register_expert
 from pgembed.judgments import JudgedCollection, JudgedQueries, seeded_share
 from pgembed.linear import GateDecision, TrainedLinear, TrainingStep, gate, train_linear
 from pgembed.linear_expert import LinearExpert
 from pgembed.metrics import ndcg_of
 from pgembed.model import Expert, Vectors
-from pgembed.pilot_router import BASE, Pilot
+from pgembed.pilot_router import BASE, Pilot, PilotRouter, mix
 from pgembed.pilots import build_pilots
 from pgembed.registry import registered_encoder
 from pgembed.soft_fitting import GENERAL, RoutingProblem, SoftFit, fit_soft
@@ -57,6 +58,8 @@ class BuiltRouter:
     version: int
     pilots: Sequence[Pilot]
     fit: SoftFit
+    gain: Interval
+    """Of soft routing over base on dev: macro nDCG@10."""
 
 
 def train_expert(
@@ -221,6 +224,7 @@ def build_router(
 
     Raises:
         TrainingError: there are no judged queries to build on.
+        GateError: soft routing is not significantly better than base on dev.
     """
     encoder = _one_encoder(judged)
     experts = load_experts(connection, encoder)
@@ -237,8 +241,28 @@ def build_router(
         raise TrainingError("a router needs judged queries in splits train and dev")
     pilots = build_pilots(scored, arms, labels=labels)
     fit = fit_soft(pilots, problems)
+    gain = _routed_gain(PilotRouter(pilots, fit.parameters), problems)
+    if gain.low <= 0:
+        raise GateError(
+            f"soft routing changes dev nDCG@10 by {gain.mean:+.3f} (95 % interval {gain.low:+.3f}"
+            f" to {gain.high:+.3f}): not surely better than base, so the router is refused",
+            hint="What was installed before still routes. More judgments, or experts that help"
+            " more, may change that.",
+        )
     version = _install(connection, encoder, pilots, fit, labels)
-    return BuiltRouter(version, pilots, fit)
+    return BuiltRouter(version, pilots, fit, gain)
+
+
+def _routed_gain(router: PilotRouter, problems: Sequence[RoutingProblem]) -> Interval:
+    """Macro gain in dev nDCG@10 of soft routing over base, each query ranked exactly."""
+    base, routed = [], []
+    for problem in problems:
+        Z = problem.vectors[BASE]
+        mixed = mix(Z, router.weights(Z, "soft"), problem.vectors)
+        base.append(ndcg_of(Z, problem.corpus, problem.relevant))
+        routed.append(ndcg_of(mixed, problem.corpus, problem.relevant))
+    strata = np.repeat(np.arange(len(problems)), [len(scores) for scores in base])
+    return paired_bootstrap(np.concatenate(base), np.concatenate(routed), strata=strata)
 
 
 def arm_vectors(Z: Vectors, experts: Mapping[str, LinearExpert]) -> dict[str, Vectors]:

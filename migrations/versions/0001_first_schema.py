@@ -63,7 +63,7 @@ comment on column pgembed.collection.language is
   'Text search configuration of the lexical arm.';
 
 create table pgembed.stale (
-  collection text not null references pgembed.collection on update cascade on delete cascade,
+  collection text not null references pgembed.collection on delete cascade,
   key text not null,
   version bigint not null default nextval('pgembed.stale_version'),
   enqueued_at timestamptz not null default now(),
@@ -81,7 +81,7 @@ comment on column pgembed.stale.claimed_by is
   'Number of the session at work on it; free again once that session or its lease is gone.';
 
 create table pgembed.failure (
-  collection text not null references pgembed.collection on update cascade on delete cascade,
+  collection text not null references pgembed.collection on delete cascade,
   key text not null,
   error text not null,
   attempts int not null,
@@ -140,7 +140,7 @@ comment on table pgembed.router is
   'How the queries of an encoder are routed; version counts the builds, so that clients notice a new one.';
 
 create table pgembed.judgment (
-  collection text not null references pgembed.collection on update cascade on delete cascade,
+  collection text not null references pgembed.collection on delete cascade,
   query text not null check (query <> ''),
   key text not null,
   grade int not null default 1,

@@ -7,15 +7,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
+import typer
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from rich.progress import Progress, TaskID
 
-from pgembed.cli.common import Url, console, errors, print_table, progress_bar
+from pgembed.cli.common import console, errors, print_table, progress_bar
 from pgembed.database import Connection, connect
 from pgembed.demo.pipeline import POSTGRES, PYTHON, DemoResult, run_demo
 from pgembed.evaluation import SystemScores
 from pgembed.searching import explain
+
+DATABASE = "pgembed_demo"
+"""Of its own, so that the demo's experts and router never answer the user's queries."""
 
 NAMES = {"hard": "routed (hard)", "soft": "routed (soft)", "base": "base"}
 
@@ -40,6 +46,7 @@ NEXT = sql.SQL("""\
 
 SHELL = """\
 or from the shell:
+  export PGEMBED_URL='{address}'
   pgembed search python_doc "parse command line arguments" --filter '{"kind": "class"}' --explain
   pgembed expert list; pgembed router show; pgembed server stop
 """
@@ -62,13 +69,21 @@ class Bars:
         _print_line(f"{seconds:6.1f} s  {label}: {outcome}")
 
 
-def demo(url: Url = None) -> None:
+def demo(
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="A database to do it in instead, without collections of your own: the demo"
+            " installs its router for encoder minilm.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """See it all on text of this machine: Python's documentation and PostgreSQL's own catalog.
 
-    Starts the embedded server (or takes --url), installs the schema, embeds some thousand
-    entries, trains three experts, builds the router, measures nDCG@10 on held-out queries and
-    searches. Everything is left in the database to try things on; run it again to go on after
-    Ctrl-C.
+    Starts the embedded server, makes database pgembed_demo in it, installs the schema, embeds some
+    thousand entries, trains three experts, builds the router, measures nDCG@10 on held-out queries
+    and searches. Everything stays there to try things on; run it again to go on after Ctrl-C.
     """
     from pgembed.schema import migrate
 
@@ -94,7 +109,14 @@ def _database(url: str | None) -> Iterator[tuple[str, str]]:
     from pgembed.server import EmbeddedServer
 
     with EmbeddedServer(keep=True) as server:
-        yield server.url, "embedded PostgreSQL"
+        with connect(server.url) as connection:
+            exists = "select from pg_catalog.pg_database where datname = %s"
+            if connection.execute(exists, (DATABASE,)).fetchone() is None:
+                statement = sql.SQL("create database {}").format(sql.Identifier(DATABASE))
+                connection.execute(statement)
+        parts = {**conninfo_to_dict(server.url), "dbname": DATABASE}
+        address = "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**parts)
+        yield address, "embedded PostgreSQL"
 
 
 def _print_table(result: DemoResult) -> None:
@@ -163,7 +185,8 @@ def _print_next(connection: Connection, address: str) -> None:
         "select id, name from demo.python_doc where module = 'shutil' order by id limit 1"
     ).fetchone()
     key = row[0] if row else 1
-    for text in (f"\nTry next, with any client of PostgreSQL at\n  {address}\n", _next(key), SHELL):
+    shell = SHELL.replace("{address}", address)
+    for text in (f"\nTry next, with any client of PostgreSQL at\n  {address}\n", _next(key), shell):
         _print_line(text)
 
 

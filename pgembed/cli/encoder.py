@@ -29,7 +29,10 @@ def add(  # noqa: PLR0913 - one option a property of the model
     query_prefix: Annotated[str, typer.Option(help="Put before every query.")] = "",
     document_prefix: Annotated[str, typer.Option(help="Put before every document.")] = "",
     max_tokens: Annotated[int | None, typer.Option(help="Longest input in tokens.")] = None,
-    dimensions: Annotated[int | None, typer.Option(help="Expected length of a vector.")] = None,
+    dimensions: Annotated[
+        int | None,
+        typer.Option(help="Keep only the first so many dimensions (for Matryoshka models)."),
+    ] = None,
     url: Url = None,
     json: Json = False,
 ) -> None:

@@ -16,8 +16,10 @@ from pgembed.cli.common import (
     console,
     errors,
     print_json,
+    printable,
     progress_bar,
 )
+from pgembed.errors import PgembedError
 from pgembed.model import SyncReport
 
 
@@ -32,25 +34,34 @@ def sync(
     """Embed the rows that are new or changed, and build the index after the first load.
 
     Stop it with Ctrl-C at any moment: what is written stays, and the next run goes on from there.
-    Exit status 1 when rows failed; they are in pgembed.failure with their reason.
+    Exit status 1 when rows failed (they are in pgembed.failure with their reason), or a whole
+    collection; the others are still synced.
     """
     from pgembed.collections import list_collections
     from pgembed.syncing import sync as run
 
     reports: list[SyncReport] = []
+    stopped: list[str] = []
     with connected(url) as connection:
         names = [name] if name else [each.name for each in list_collections(connection)]
         for each in names:
             with progress_bar(each, quiet=json) as progress:
                 task = progress.task_ids[0]
-                report = run(connection, each, on_progress=_advance(progress, task))
+                try:
+                    report = run(connection, each, on_progress=_advance(progress, task))
+                except PgembedError as error:
+                    # One collection whose source is gone must not keep the others from their sync.
+                    stopped.append(f"{each}: {error}")
+                    continue
                 progress.update(task, completed=report.documents, total=report.documents)
             reports.append(report)
     if json:
         print_json(reports)
     else:
         _print(reports)
-    if any(report.failed for report in reports):
+    for message in stopped:
+        errors.print(printable(message), style="red")
+    if stopped or any(report.failed for report in reports):
         raise typer.Exit(1)
 
 

@@ -14,6 +14,7 @@ from pgembed.demo.corpus_postgres import postgres_entries
 from pgembed.demo.corpus_python import python_entries
 from pgembed.demo.judgments import postgres_judgments, python_judgments
 from pgembed.demo.loading import load_postgres, load_python
+from pgembed.errors import GateError
 from pgembed.evaluation import SystemScores, evaluate
 from pgembed.judgments import JudgedCollection, add_judgments, read_judged
 from pgembed.model import Judgment
@@ -21,7 +22,7 @@ from pgembed.registry import register_encoder
 from pgembed.routing import Router, load_router
 from pgembed.soft_fitting import GENERAL
 from pgembed.syncing import sync
-from pgembed.training import BuiltRouter, TrainedExpert, build_router, train_expert
+from pgembed.training import TrainedExpert, build_router, train_expert
 
 PYTHON, POSTGRES = "python_doc", "postgres_doc"
 """The two collections, named after their tables in schema ``demo``."""
@@ -42,7 +43,6 @@ class DemoResult:
     """What the demo found out."""
 
     experts: Sequence[TrainedExpert]
-    built: BuiltRouter
     systems: Sequence[SystemScores]
     """Base first, then each expert, then routed hard and soft: test nDCG@10 by domain."""
 
@@ -70,11 +70,14 @@ def run_demo(connection: Connection, reporter: Reporter) -> DemoResult:
     experts = [_train(connection, reporter, name, judged) for name in ("python", "postgres")]
     experts.append(_train(connection, reporter, GENERAL, judged))
     with _timed(reporter, "Build the router") as (_, outcome):
-        built = build_router(connection, judged)
-        outcome.append(f"{len(built.pilots)} pilot embeddings")
+        try:
+            built = build_router(connection, judged)
+            outcome.append(f"{len(built.pilots)} pilot embeddings")
+        except GateError as error:
+            outcome.append(str(error))
     router = load_router(connection, "minilm")
     systems = list(_measure(connection, reporter, judged, router))
-    return DemoResult(experts, built, systems)
+    return DemoResult(experts, systems)
 
 
 def _load(connection: Connection, reporter: Reporter) -> None:

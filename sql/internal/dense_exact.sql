@@ -6,7 +6,7 @@ create or replace function pgembed.dense_exact(
   out keys text[],
   out scores float8[]
 )
-language plpgsql
+language plpgsql stable
 set search_path from current
 as $$
 declare
@@ -24,7 +24,7 @@ begin
     (select string_agg(format('d.%I', c.name), ', ' order by c.position) from unnest(side_key) with ordinality as c (name, position)),
     collection.name,
     pgembed.side_matching(collection, predicate),
-    pgembed.key_text(side_key, 'd')
+    pgembed.key_text(side_key, 'd', settled => false)
   ) into keys, scores using query, k;
   keys := coalesce(keys, '{}');
   scores := coalesce(scores, '{}');

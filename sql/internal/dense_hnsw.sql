@@ -6,7 +6,7 @@ create or replace function pgembed.dense_hnsw(
   out keys text[],
   out scores float8[]
 )
-language plpgsql
+language plpgsql stable
 set search_path from current
 as $$
 declare
@@ -33,7 +33,7 @@ begin
       (select string_agg(format('d.%I', c.name), ', ' order by c.position) from unnest(side_key) with ordinality as c (name, position)),
       collection.name,
       pgembed.side_matching(collection, predicate),
-      pgembed.key_text(side_key, 'd')
+      pgembed.key_text(side_key, 'd', settled => false)
     ) into seen, keys, scores using query, k, wanted;
     -- Long documents fill the list with chunks of few rows: look further while there are more.
     exit when cardinality(keys) >= k or seen < wanted or wanted >= 8000;

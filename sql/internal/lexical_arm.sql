@@ -4,7 +4,7 @@ create or replace function pgembed.lexical_arm(
   k int,
   predicate text
 ) returns text[]
-language plpgsql
+language plpgsql stable
 set search_path from current
 as $$
 declare
@@ -22,7 +22,7 @@ begin
     (select string_agg(format('d.%I', c.name), ', ' order by c.position) from unnest(side_key) with ordinality as c (name, position)),
     collection.name,
     pgembed.side_matching(collection, predicate),
-    pgembed.key_text(side_key, 'd'),
+    pgembed.key_text(side_key, 'd', settled => false),
     case when predicate is null then 'where' else 'and' end
   ) into keys using words, k;
   return coalesce(keys, '{}');

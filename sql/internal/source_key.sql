@@ -20,6 +20,14 @@ begin
       message = format('%s is a partition', source_key.source),
       hint = 'Rows that are written through its parent would go unnoticed: make the collection on the partitioned table.';
   end if;
+  if exists (
+    select from pg_inherits as i join pg_class as r on r.oid = i.inhparent
+    where i.inhparent = source_key.source and r.relkind = 'r'
+  ) then
+    raise exception using errcode = 'PGE05',
+      message = format('%s has child tables by inheritance', source_key.source),
+      hint = 'No key spans them. Make a collection of each child, or turn the parent into a partitioned table.';
+  end if;
   select array_agg(a.attname::text order by k.position) into found_key
   from pg_index as i
   cross join unnest(i.indkey[0:i.indnkeyatts - 1]) with ordinality as k (attnum, position)

@@ -15,7 +15,9 @@ as $$
 #variable_conflict use_column
 declare
   claimed pgembed.collection := pgembed.collection_named(claim.collection);
-  side_key text[] := pgembed.side_key(claimed);
+  living int[] := pgembed.living_claimers();
+  keys text[];
+  versions bigint[];
 begin
   perform pgembed.check_source(claimed);
   -- A hidden row would look deleted, and lose its vectors.
@@ -24,23 +26,28 @@ begin
       message = format('row-level security may hide rows of %s from %I', claimed.source, current_user),
       hint = format('Embed as a role that sees every row: the owner of the table, or one with bypassrls (alter role %I bypassrls).', current_user);
   end if;
+  -- Materialized, because a nested loop over it would lock another max_rows rows each time.
+  with free as materialized (
+    select q.key from pgembed.stale as q
+    where q.collection = claimed.name
+      and (q.claimed_by is null or q.leased_until < clock_timestamp() or q.claimed_by <> all (living))
+    order by q.enqueued_at, q.key
+    limit claim.max_rows
+    for update skip locked
+  ),
+  marked as (
+    update pgembed.stale as t
+    set claimed_by = claim.claimer, leased_until = clock_timestamp() + claim.lease, attempts = t.attempts + 1
+    from free
+    where t.collection = claimed.name and t.key = free.key
+    returning t.key, t.version
+  )
+  select coalesce(array_agg(m.key), '{}'), coalesce(array_agg(m.version), '{}') into keys, versions from marked as m;
+  -- A statement of its own, with a newer snapshot than the versions: text older than its version
+  -- would pass the fence, text newer than it is marked stale again.
   return query execute format(
-    'with marked as materialized (
-       update pgembed.stale as t
-       set claimed_by = $2, leased_until = clock_timestamp() + $4, attempts = t.attempts + 1
-       from (
-         select q.key from pgembed.stale as q
-         where q.collection = $1
-           and (q.claimed_by is null or q.leased_until < clock_timestamp() or q.claimed_by <> all ($5))
-         order by q.enqueued_at, q.key
-         limit $3
-         for update skip locked
-       ) as free
-       where t.collection = $1 and t.key = free.key
-       returning t.key, t.version
-     )
-     select m.key, m.version, s.present is not null, s.content, s.hashes
-     from marked as m
+    'select m.key, m.version, s.present is not null, s.content, s.hashes
+     from unnest($1, $2) as m (key, version)
      left join lateral (
        select true as present, %1$s as content,
          array(select d.content_hash from pgembed_data.%2$I as d where %3$s order by d.chunk_no) as hashes
@@ -52,7 +59,7 @@ begin
     pgembed.side_join(claimed, 'd', 'r'),
     claimed.source,
     pgembed.key_match(claimed, claimed.key_columns, 'r', 'm.key')
-  ) using claimed.name, claim.claimer, claim.max_rows, claim.lease, pgembed.living_claimers();
+  ) using keys, versions;
 end
 $$;
 comment on function pgembed.claim(text, int, int, interval) is

@@ -20,6 +20,11 @@ declare
   shared int;
   configuration text;
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using errcode = 'PGE03',
+      message = format('a collection cannot be created in a %s transaction: its snapshot may miss rows', current_setting('transaction_isolation')),
+      hint = 'Create it in a read committed transaction.';
+  end if;
   if exists (select from pgembed.collection as c where c.name = create_collection.name) then
     raise exception using errcode = 'PGE03',
       message = format('collection %L exists already', create_collection.name),
@@ -66,6 +71,11 @@ begin
   perform pgembed.create_side_table(made, dimensions);
   perform pgembed.attach_triggers(made);
   perform pgembed.mark_stale(made.name);
+  if (select r.relrowsecurity from pg_class as r where r.oid = made.source) then
+    raise warning using
+      message = format('%s has row-level security; the copy of its text in pgembed_data.%I has none', made.source, made.name),
+      hint = 'Whoever may select from that table reads all of it: give it policies too, as docs/operations.md shows.';
+  end if;
 end
 $$;
 comment on function pgembed.create_collection(text, regclass, text[], text, text[], int, int, text) is

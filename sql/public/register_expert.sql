@@ -38,7 +38,9 @@ begin
   )
   on conflict on constraint expert_pkey do update
   set kind = excluded.kind, fingerprint = excluded.fingerprint, artifact = excluded.artifact, state = excluded.state,
-    domain = excluded.domain, trained_on = excluded.trained_on, metrics = excluded.metrics, created_at = now();
+    domain = excluded.domain, trained_on = excluded.trained_on, metrics = excluded.metrics, created_at = now()
+  -- A retraining that was refused does not take the expert that serves out of service.
+  where excluded.state <> 'rejected' or e.state <> 'active';
 end
 $$;
 comment on function pgembed.register_expert(text, text, text, text, bytea, text, text, text, jsonb) is

@@ -15,13 +15,9 @@ create or replace function pgembed.search(
   dense_score float8,
   lexical_score float8
 )
-language plpgsql
+-- Stable: every query below sees the rows of one snapshot, so none vanishes between two of them.
+language plpgsql stable
 set search_path from current
-set datestyle = 'ISO, MDY'
-set timezone = 'UTC'
-set intervalstyle = 'postgres'
-set bytea_output = 'hex'
-set extra_float_digits = 1
 as $$
 declare
   searched pgembed.collection := pgembed.collection_named(search.collection);
