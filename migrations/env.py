@@ -7,6 +7,7 @@ transaction, so the functions in a database are those of the package that migrat
 from __future__ import annotations
 
 from alembic import context
+
 from pgembed import resources
 from pgembed.schema import EXTENSION_SCHEMA, prepare_statements
 

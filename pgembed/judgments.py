@@ -190,7 +190,7 @@ def encode_cached(
     with translated():
         found = rows_of(
             connection,
-            "select replace(query_hash::text, '-', ''), pgembed.as_bytes(embedding)"
+            "select replace(query_hash::text, '-', ''), pgembed.vector_bytes(embedding)"
             " from pgembed.query_cache where encoder = %s and query_hash = any (%s::uuid[])",
             (encoder, hashes),
             binary=True,
@@ -229,7 +229,7 @@ def _read_corpus(
     with translated():
         chunks = rows_of(
             connection,
-            "select key, chunk_no, pgembed.as_bytes(embedding) from pgembed.chunks(%s)",
+            "select key, chunk_no, pgembed.halfvec_bytes(embedding) from pgembed.chunks(%s)",
             (collection,),
             binary=True,
         )

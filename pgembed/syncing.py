@@ -167,13 +167,13 @@ def _build_index(connection: Connection, collection: str) -> None:
     Not while another session is embedding, whose writes would have to wait; and not of an empty
     table, whose first load would then be the slow kind, row by row into the index.
     """
-    statement = sql.SQL(
-        "select pgembed.build_index(%(name)s) where exists (select from {}) and not exists"
-        " (select from pgembed.stale where collection = %(name)s"
-        " and claimed_by = any (pgembed.living_claimers()))"
-    )
     side = sql.Identifier("pgembed_data", collection)
-    connection.execute(statement.format(side), {"name": collection})
+    if rows_of(connection, sql.SQL("select from {} limit 1").format(side)):
+        connection.execute(
+            "select pgembed.build_index(%(name)s) where not exists (select from pgembed.stale"
+            " where collection = %(name)s and claimed_by = any (pgembed.living_claimers()))",
+            {"name": collection},
+        )
 
 
 def _count_stale(connection: Connection, collection: str) -> int:

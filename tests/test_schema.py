@@ -120,7 +120,7 @@ def test_an_installation_says_what_it_did(empty_url: str) -> None:
 
 
 def test_up_down_and_up_again(papers: Connection) -> None:
-    """base removes all that pgembed made and nothing else; up again is as at first."""
+    """Base removes all that pgembed made and nothing else; up again is as at first."""
     url = dsn(papers)
     before = catalog(url)
     papers.execute("create table mine (id int)")
@@ -131,7 +131,10 @@ def test_up_down_and_up_again(papers: Connection) -> None:
         " where n.nspname like 'pgembed%' or r.relname like '%pgembed%'"
     ).fetchone()
     assert left == (0,)
-    assert papers.execute("select nspname from pg_namespace where nspname like 'pgembed%'").fetchall() == []
+    assert (
+        papers.execute("select nspname from pg_namespace where nspname like 'pgembed%'").fetchall()
+        == []
+    )
     assert papers.execute("select tgname from pg_trigger where not tgisinternal").fetchall() == []
     assert papers.execute("select count(*) from papers").fetchone() == (60,)
     papers.execute("update papers set title = 'x'")
@@ -265,7 +268,9 @@ def test_an_owner_without_special_rights_can_migrate(empty_url: str, owner: str)
             "select pgembed.create_collection('notes', 'mine.notes', '{body}', 'plain')"
         )
         connection.execute("update mine.notes set body = 'changed'")
-        assert connection.execute("select key from pgembed.claim('notes', 1)").fetchall() == [("1",)]
+        assert connection.execute("select key from pgembed.claim('notes', 1)").fetchall() == [
+            ("1",)
+        ]
     assert migrate(url, revision="base").after is None
 
 

@@ -18,7 +18,13 @@ from pgembed.collections import create_collection
 from pgembed.database import Connection, connect
 from pgembed.descent import LinearSettings
 from pgembed.encoders import open_encoder
-from pgembed.errors import FingerprintError, InputError, NotFoundError, TrainingError
+from pgembed.errors import (
+    FingerprintError,
+    GateError,
+    InputError,
+    NotFoundError,
+    TrainingError,
+)
 from pgembed.evaluation import evaluate
 from pgembed.experts import list_experts, load_experts, retire_expert
 from pgembed.judgments import (
@@ -374,6 +380,18 @@ def test_a_retired_expert_gets_no_query_any_more(
         assert sum(weights.values()) == pytest.approx(1)
 
 
+def test_a_router_that_does_not_help_is_refused(
+    world: World, connection: Connection, built: BuiltRouter
+) -> None:
+    """What was installed before still routes."""
+    retire_expert(connection, "tiny", "cipher")
+    with pytest.raises(GateError, match="the router is refused"):
+        build_router(connection, [world.judged])
+    row = connection.execute("select version from pgembed.router").fetchone()
+    assert row == (built.version,)
+    assert built.gain.low > 0
+
+
 def test_a_router_needs_train_and_dev(connection: Connection) -> None:
     """Test queries alone do not build one."""
     plain_notes(connection)
@@ -537,15 +555,15 @@ def test_a_domain_without_dev_gets_a_share_of_train(connection: Connection) -> N
     assert len(judged.split("given", "train")) == 30
 
 
-def test_a_query_of_two_splits_keeps_the_grades_of_each(connection: Connection) -> None:
-    """What is judged for test is never learned."""
+def test_a_query_of_several_splits_counts_in_the_last(connection: Connection) -> None:
+    """With that split's grades alone: what is judged for test is never learned."""
     plain_notes(connection)
-    made = [Judgment("both", "1", 1, "train"), Judgment("both", "2", 3, "test")]
+    made = [Judgment("both", "1", 1, "train"), Judgment("both", "2", 3, "test", "elsewhere")]
     add_judgments(connection, "notes", [*made, Judgment("other", "3", split="dev")])
     judged = read_judged(connection, "notes")
     numbers = {key: number for number, key in enumerate(judged.keys)}
-    assert judged.split("", "train").relevant == ({numbers["1"]: 1},)
-    assert judged.split("", "test").relevant == ({numbers["2"]: 3},)
+    assert judged.split("", "train").texts == ()
+    assert judged.split("elsewhere", "test").relevant == ({numbers["2"]: 3},)
 
 
 def test_queries_are_encoded_once(connection: Connection) -> None:

@@ -51,14 +51,16 @@ def sync(
                     report = run(connection, each, on_progress=_advance(progress, task))
                 except PgembedError as error:
                     # One collection whose source is gone must not keep the others from their sync.
-                    stopped.append(f"{each}: {error}")
+                    stopped.append(f"pgembed: {each}: {error}")
                     continue
                 progress.update(task, completed=report.documents, total=report.documents)
             reports.append(report)
     if json:
         print_json(reports)
-    else:
+    elif names:
         _print(reports)
+    else:
+        console.print("There are no collections. Make one: pgembed collection create --help")
     for message in stopped:
         errors.print(printable(message), style="red")
     if stopped or any(report.failed for report in reports):
@@ -70,8 +72,6 @@ def _advance(progress: Progress, task: TaskID) -> Callable[[int, int], None]:
 
 
 def _print(reports: list[SyncReport]) -> None:
-    if not reports:
-        console.print("There are no collections. Make one: pgembed collection create --help")
     for report in reports:
         console.print(
             f"{report.collection}: {report.documents} rows in step, {report.chunks} chunks,"

@@ -1,10 +1,17 @@
 create or replace function pgembed.release(claimer int) returns bigint
 language sql
 begin atomic
-  with freed as (
+  -- A row that a writer has locked is being marked stale anew, which frees it too.
+  with mine as materialized (
+    select t.collection, t.key from pgembed.stale as t
+    where t.claimed_by = release.claimer
+    for update skip locked
+  ),
+  freed as (
     update pgembed.stale as t
     set claimed_by = null, leased_until = null
-    where t.claimed_by = release.claimer
+    from mine
+    where t.collection = mine.collection and t.key = mine.key
     returning t.key
   )
   select count(*) from freed;

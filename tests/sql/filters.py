@@ -32,7 +32,9 @@ PAPERS: dict[str, st.SearchStrategy[Any]] = {
     "active": st.booleans(),
     "price": st.decimals("0", "80", places=2, allow_nan=False),
     "added": st.integers(-1, 62).map(lambda days: START + timedelta(days=days)),
-    "title": st.sampled_from(["red apple number 6", "deep ocean number 4", "x'; drop table papers"]),
+    "title": st.sampled_from(
+        ["red apple number 6", "deep ocean number 4", "x'; drop table papers"]
+    ),
 }
 """Columns of ``papers`` and values to compare them with."""
 
@@ -51,7 +53,9 @@ BOOLEANS = ("active", "parity")
 def filters(columns: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
     """Filters over these columns, nested up to a few levels; values as Python has them."""
     plain = st.one_of(*(_conditions(name, values) for name, values in columns.items()))
-    flat = st.lists(plain, max_size=2).map(lambda items: {k: v for i in items for k, v in i.items()})
+    flat = st.lists(plain, max_size=2).map(
+        lambda items: {k: v for i in items for k, v in i.items()}
+    )
     return st.recursive(
         flat,
         lambda inner: st.one_of(

@@ -145,6 +145,4 @@ def create_collection(
 
 def second_session(connection: Connection) -> Connection:
     """Another connection to the same database, in autocommit mode."""
-    return psycopg.connect(
-        connection.info.dsn, password=connection.info.password, autocommit=True
-    )
+    return psycopg.connect(connection.info.dsn, password=connection.info.password, autocommit=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from pgembed.database import Connection
 from pgembed.errors import NotFoundError
 from tests.sql.support import embed, refused
@@ -23,7 +25,7 @@ def test_all_chunks_come_row_by_row(shared: Connection) -> None:
     assert len(firsts) == len(set(firsts)) == 60
     assert all(
         number == 0 or previous[:2] == (key, number - 1)
-        for previous, (key, number, _) in zip(rows[:-1], rows[1:], strict=True)
+        for previous, (key, number, _) in itertools.pairwise(rows)
     )
 
 

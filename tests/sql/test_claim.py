@@ -68,7 +68,9 @@ def test_an_expired_lease_is_free(shared: Connection) -> None:
     shared.execute("insert into pgembed.stale (collection, key) values ('papers', '1')")
     assert column(shared, CLAIM, (first, 9)) == ["1"]
     assert column(shared, CLAIM, (second, 9)) == []
-    shared.execute("update pgembed.stale set leased_until = clock_timestamp() - interval '1 second'")
+    shared.execute(
+        "update pgembed.stale set leased_until = clock_timestamp() - interval '1 second'"
+    )
     assert column(shared, CLAIM, (second, 9)) == ["1"]
 
 
@@ -148,3 +150,40 @@ def test_a_locked_row_is_left_to_others(papers: Connection) -> None:
         keys = column(papers, CLAIM, (claimer(papers), 100))
         assert len(keys) == 59
         assert "5" not in keys
+
+
+def test_the_limit_holds_under_a_bad_plan(papers: Connection) -> None:
+    """No join strategy makes a claim of 10 rows lock more, or claim more, than 10."""
+    papers.execute("select pgembed.mark_stale('papers')")
+    papers.execute("set enable_hashjoin = off; set enable_mergejoin = off; set enable_sort = off")
+    number = claimer(papers)
+    assert len(column(papers, CLAIM, (number, 10))) == 10
+    assert scalar(papers, "select count(*) from pgembed.stale where claimed_by is not null") == 10
+
+
+def test_text_is_never_older_than_its_version(papers: Connection) -> None:
+    """Rows that change while they are claimed come with the new text, or with the old version."""
+    stop = time.monotonic() + 2
+
+    def write() -> None:
+        with second_session(papers) as writer:
+            number = 0
+            while time.monotonic() < stop:
+                number += 1
+                writer.execute("update papers set title = %s where id <= 20", (f"v{number}",))
+
+    claimed = "select key, version, content from pgembed.claim('papers', %s, 100)"
+    read = "select version from pgembed.stale where collection = 'papers' and key = %s"
+    number = claimer(papers)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        while time.monotonic() < stop:
+            with papers.transaction():
+                rows = papers.execute(claimed, (number,)).fetchall()
+                for key, version, content in rows[:3]:
+                    # The claim holds the queue row, so no newer version can come in between.
+                    if scalar(papers, read, (key,)) == version:
+                        title = scalar(papers, "select title from papers where id = %s", (key,))
+                        assert content.split("\n")[0] == title
+            papers.execute("select pgembed.release(%s)", (number,))
+        writing.result()

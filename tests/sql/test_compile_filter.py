@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,9 +29,7 @@ def compiled(connection: Connection, conditions: Any, table: str = "papers") -> 
 def found(connection: Connection, conditions: Any, table: str = "papers") -> list[int]:
     """Ids of the rows that a filter finds."""
     condition = compiled(connection, conditions, table)
-    return column(
-        connection, f"select id from {table} as s where {condition} order by id".encode()
-    )
+    return column(connection, f"select id from {table} as s where {condition} order by id".encode())
 
 
 def refusal(connection: Connection, conditions: Any) -> FilterError:
@@ -54,7 +53,9 @@ def test_filter_means_what_its_naive_twin_means(
 ) -> None:
     """Any filter finds the rows that the same filter in Python finds, nulls included."""
     with shared.transaction(force_rollback=True):
-        shared.execute("update papers set year = null, topic = null, active = null where id % 4 = 0")
+        shared.execute(
+            "update papers set year = null, topic = null, active = null where id % 4 = 0"
+        )
         with shared.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute("select * from papers order by id").fetchall()
         expected = [row["id"] for row in rows if matches(conditions, row)]
@@ -258,7 +259,7 @@ def test_values_are_not_cut_to_the_column(shared: Connection) -> None:
 
 
 def test_operators_of_a_type_beyond_the_search_path(shared: Connection) -> None:
-    """citext compares without case even where pgembed's search path does not lead to it."""
+    """Citext compares without case even where pgembed's search path does not lead to it."""
     available = "select count(*) from pg_available_extensions where name = 'citext'"
     if not scalar(shared, available):
         pytest.skip("this server has no citext")
@@ -288,7 +289,7 @@ def test_table_with_a_name_of_any_kind(shared: Connection) -> None:
     """A source that needs quotes is quoted in errors."""
     shared.execute('create table "odd ""one" (id int, "A" int)')
     error = refused(
-        shared, FilterError, "select pgembed.compile_filter('\"odd \"\"one\"', '{\"a\": 1}')"
+        shared, FilterError, 'select pgembed.compile_filter(\'"odd ""one"\', \'{"a": 1}\')'
     )
     assert '"odd ""one"' in str(error)
     assert 'id, "A"' in str(error.hint)
@@ -396,13 +397,19 @@ def test_backslashes_under_the_old_setting(shared: Connection) -> None:
 )
 @given(
     conditions=st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["year", "title", "and", "or", "not", "eq", "in", "like", "lt"])
-            | st.text(max_size=4),
-            inner,
-            max_size=3,
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["year", "title", "and", "or", "not", "eq", "in", "like", "lt"])
+                | st.text(max_size=4),
+                inner,
+                max_size=3,
+            )
         ),
         max_leaves=12,
     )
@@ -414,8 +421,9 @@ def test_any_json_compiles_or_is_refused(shared: Connection, conditions: Any) ->
     try:
         with shared.transaction():
             found(shared, conditions)
-    except Exception as error:
-        assert getattr(error, "sqlstate", None) == "PGE02", conditions
+    except psycopg.Error as error:
+        if error.sqlstate != "PGE02":
+            raise
 
 
 def has_surrogates(value: Any) -> bool:

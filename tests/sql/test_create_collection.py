@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from pgembed.database import Connection
@@ -49,11 +50,19 @@ def search_keys(connection: Connection, collection: str) -> list[str]:
             ["00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"],
         ),
         ("id numeric(6, 2) primary key", "(1, 'a'), (2.5, 'b')", ["1.00", "2.50"]),
-        ("id date primary key", "('2020-01-31', 'a'), ('infinity', 'b')", ["2020-01-31", "infinity"]),
+        (
+            "id date primary key",
+            "('2020-01-31', 'a'), ('infinity', 'b')",
+            ["2020-01-31", "infinity"],
+        ),
         ("id float8 primary key", "(0.1, 'a'), (1e300, 'b')", ["0.1", "1e+300"]),
-        ("id inet primary key", "('10.0.0.1', 'a'), ('10.0.0.0/8', 'b')", ["10.0.0.0/8", "10.0.0.1"]),
+        (
+            "id inet primary key",
+            "('10.0.0.1', 'a'), ('10.0.0.0/8', 'b')",
+            ["10.0.0.0/8", "10.0.0.1"],
+        ),
         ("id bytea primary key", "('\\x00', 'a'), ('\\xff27', 'b')", ["\\x00", "\\xff27"]),
-        ("id text[] primary key", "('{a,\"b c\"}', 'a'), ('{}', 'b')", ["{a,\"b c\"}", "{}"]),
+        ("id text[] primary key", "('{a,\"b c\"}', 'a'), ('{}', 'b')", ['{a,"b c"}', "{}"]),
         (
             'a int, "B c" text, primary key ("B c", a)',
             "(1, 'x', 'a'), (2, 'y', 'b')",
@@ -67,7 +76,7 @@ def search_keys(connection: Connection, collection: str) -> list[str]:
             ['["1", "x", "2"]', '["3", "y", "4"]'],
         ),
         ("key text primary key", "('a', 'a'), ('b', 'b')", ["a", "b"]),
-        ("id text collate \"POSIX\" primary key", "('a', 'a'), ('B', 'b')", ["B", "a"]),
+        ('id text collate "POSIX" primary key', "('a', 'a'), ('B', 'b')", ["B", "a"]),
     ],
 )
 def test_keys_of_any_type(shared: Connection, key: str, values: str, keys: list[str]) -> None:
@@ -87,7 +96,9 @@ def test_keys_of_any_type(shared: Connection, key: str, values: str, keys: list[
 
 def test_side_columns_are_of_the_source_s_types(shared: Connection) -> None:
     """Type, modifier and collation are those of the source's key, so that joins use its index."""
-    make_source(shared, 'a varchar(7) collate "C", b numeric(5, 2), primary key (a, b)', "('x', 1, 'y')")
+    make_source(
+        shared, 'a varchar(7) collate "C", b numeric(5, 2), primary key (a, b)', "('x', 1, 'y')"
+    )
     create_collection(shared, "made", "made", ["body"])
     rows = shared.execute(
         "select format_type(atttypid, atttypmod), attcollation::regcollation::text from pg_attribute"
@@ -99,7 +110,9 @@ def test_side_columns_are_of_the_source_s_types(shared: Connection) -> None:
 HOSTILE = 'x"; drop table papers; --'
 
 
-@pytest.mark.parametrize("name", [HOSTILE, "x'; drop table papers; --", "%s %I", "Über Größe", " ", "\\"])
+@pytest.mark.parametrize(
+    "name", [HOSTILE, "x'; drop table papers; --", "%s %I", "Über Größe", " ", "\\"]
+)
 def test_names_of_any_kind(shared: Connection, name: str) -> None:
     """Schemas, tables, columns and collections may be called anything."""
     quoted = scalar(shared, "select quote_ident(%s)", (name,)).replace("%", "%%")
@@ -177,7 +190,9 @@ def test_a_source_needs_a_key(shared: Connection) -> None:
 
 def test_indexes_that_are_no_keys(shared: Connection) -> None:
     """Partial, expression and deferrable indexes do not identify a row."""
-    make_source(shared, "a int not null, b int not null, c int not null unique deferrable", "(1, 2, 3, 'x')")
+    make_source(
+        shared, "a int not null, b int not null, c int not null unique deferrable", "(1, 2, 3, 'x')"
+    )
     shared.execute("create unique index on made (a) where a > 0")
     shared.execute("create unique index on made ((b + 1))")
     for key in "abc":
@@ -312,9 +327,7 @@ def test_a_changed_key_is_followed(shared: Connection) -> None:
     assert "600" in search_keys(shared, "papers")
     assert "6" not in search_keys(shared, "papers")
     shared.execute("update papers set id = id + 1000")
-    assert search_keys(shared, "papers") == sorted(
-        column(shared, "select id::text from papers")
-    )
+    assert search_keys(shared, "papers") == sorted(column(shared, "select id::text from papers"))
 
 
 def test_a_value_that_changes_and_returns(shared: Connection) -> None:
@@ -377,7 +390,9 @@ def test_a_generated_column_is_content(shared: Connection) -> None:
 
 def test_a_partitioned_table(shared: Connection) -> None:
     """Rows written through the parent, to a partition, or moved between them are noticed."""
-    shared.execute("create table made (id int primary key, body text, n int) partition by range (id)")
+    shared.execute(
+        "create table made (id int primary key, body text, n int) partition by range (id)"
+    )
     shared.execute("create table low partition of made for values from (0) to (10)")
     create_collection(shared, "made", "made", ["body"])
     shared.execute("insert into made values (1, 'a'), (2, 'b')")
@@ -492,3 +507,22 @@ def test_a_renamed_table_is_followed(shared: Connection) -> None:
     assert embed(shared, "papers") == 1
     source: Any = scalar(shared, "select source from pgembed.describe_collection('papers')")
     assert source == 'archive."Old papers"'
+
+
+def test_an_old_snapshot_is_refused(papers: Connection) -> None:
+    """In a repeatable read transaction rows of others could be missed, so none is created."""
+    papers.execute("create table later (id int primary key, body text)")
+    with papers.transaction():
+        papers.execute("set transaction isolation level repeatable read")
+        with pytest.raises(psycopg.Error) as refusal, papers.transaction():
+            papers.execute("select pgembed.create_collection('later', 'later', '{body}', 'tiny')")
+        assert refusal.value.sqlstate == "PGE03"
+
+
+def test_inheritance_is_refused(papers: Connection) -> None:
+    """A table with children by inheritance has no key over all its rows."""
+    papers.execute("create table parent (id int primary key, body text)")
+    papers.execute("create table child () inherits (parent)")
+    with pytest.raises(psycopg.Error, match="inheritance") as refusal:
+        papers.execute("select pgembed.create_collection('parent', 'parent', '{body}', 'tiny')")
+    assert refusal.value.sqlstate == "PGE05"

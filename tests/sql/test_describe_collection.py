@@ -17,7 +17,19 @@ def test_it_tells_what_a_client_needs(shared: Connection) -> None:
     fingerprint = scalar(shared, "select fingerprint from pgembed.encoder where name = 'tiny'")
     version = scalar(shared, "select pgembed.routing_version('tiny')")
     assert rows == [
-        ("notes", '"My notes"', ["B", "a"], ["body", "a"], 64, 4, "simple", "tiny", fingerprint, 32, version)
+        (
+            "notes",
+            '"My notes"',
+            ["B", "a"],
+            ["body", "a"],
+            64,
+            4,
+            "simple",
+            "tiny",
+            fingerprint,
+            32,
+            version,
+        )
     ]
 
 

@@ -16,7 +16,9 @@ def test_nothing_of_it_is_left(shared: Connection) -> None:
     """Vectors, queue, failures, judgments and triggers go; the source stays as it is."""
     shared.execute("select pgembed.mark_stale('papers')")
     shared.execute("insert into pgembed.failure values ('papers', '1', 'bad', 1)")
-    shared.execute("insert into pgembed.judgment (collection, query, key) values ('papers', 'q', '1')")
+    shared.execute(
+        "insert into pgembed.judgment (collection, query, key) values ('papers', 'q', '1')"
+    )
     assert scalar(shared, OURS) == 2
     shared.execute("select pgembed.drop_collection('papers')")
     assert scalar(shared, "select count(*) from pgembed.collection where name = 'papers'") == 0

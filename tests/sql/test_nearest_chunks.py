@@ -25,12 +25,14 @@ def cache(connection: Connection, query: str, cluster: int) -> None:
 
 
 def test_each_cached_query_has_its_neighbours(points: Connection) -> None:
-    """k chunks for each query, numbered as given; a query that is not cached has none."""
+    """K chunks for each query, numbered as given; a query that is not cached has none."""
     cache(points, "first", 2)
     cache(points, "third", 5)
     rows = points.execute(NEAREST, (["first", "second", "third"], 20)).fetchall()
     assert Counter(number for number, _, _ in rows) == {1: 20, 3: 20}
-    clusters = {number: {(int(key) - 1) % 8 for n, key, _ in rows if n == number} for number in (1, 3)}
+    clusters = {
+        number: {(int(key) - 1) % 8 for n, key, _ in rows if n == number} for number in (1, 3)
+    }
     assert clusters == {1: {2}, 3: {5}}
 
 

@@ -39,8 +39,10 @@ def test_many_matches_go_through_the_index(points: Connection) -> None:
 
 
 def test_the_condition_is_the_filter_s(points: Connection) -> None:
-    """predicate is the compiled filter; without a filter there is none, and no join."""
-    assert plan(points, "points", 10, {"parity": True})["predicate"] == "(s.parity = 'true'::boolean)"
+    """Predicate is the compiled filter; without a filter there is none, and no join."""
+    assert (
+        plan(points, "points", 10, {"parity": True})["predicate"] == "(s.parity = 'true'::boolean)"
+    )
     assert plan(points, "points", 10)["predicate"] is None
     assert plan(points, "points", 10, {})["predicate"] is None
 

@@ -56,3 +56,15 @@ def test_unknown_encoder_is_refused(shared: Connection) -> None:
     """The error lists the encoders that exist."""
     error = refused(shared, NotFoundError, REGISTER, ("law", FINGERPRINT, b"x", None))
     assert "'tiny'" in str(error.hint)
+
+
+def test_a_refused_retraining_leaves_the_serving_expert(shared: Connection) -> None:
+    """An active expert keeps its state and artifact when one of its name is rejected."""
+    register = "select pgembed.register_expert('tiny', 'kept', 'linear', %s, %s, %s)"
+    fingerprint = scalar(shared, "select fingerprint from pgembed.encoder where name = 'tiny'")
+    shared.execute(register, (fingerprint, b"good", "active"))
+    shared.execute(register, (fingerprint, b"worse", "rejected"))
+    found = "select state, artifact from pgembed.expert where name = 'kept'"
+    assert shared.execute(found).fetchone() == ("active", b"good")
+    shared.execute(register, (fingerprint, b"better", "active"))
+    assert shared.execute(found).fetchone() == ("active", b"better")

@@ -50,7 +50,9 @@ def worlds(draw: st.DrawFn) -> World:
     ]
     weights = draw(st.lists(st.floats(0, 1), max_size=3))
     total = max(1.0, sum(weights))
-    standing = dict(zip(draw(st.permutations([*EXPERTS, "base", "unknown"])), weights, strict=False))
+    standing = dict(
+        zip(draw(st.permutations([*EXPERTS, "base", "unknown"])), weights, strict=False)
+    )
     return World(
         pilots=pilots,
         temperature=draw(st.sampled_from([None, 0.0005, 0.05, 0.3, 5.0])),
@@ -74,9 +76,7 @@ def build(connection: Connection, world: World) -> None:
         parameters: dict[str, object] = {"standing": world.standing} if world.standing else {}
         if world.temperature is not None:
             parameters["temperature"] = world.temperature
-        connection.execute(
-            "select pgembed.set_router('routed', 'pilot', %s)", (Jsonb(parameters),)
-        )
+        connection.execute("select pgembed.set_router('routed', 'pilot', %s)", (Jsonb(parameters),))
     for number, (name, domain, centroid) in enumerate(world.pilots):
         connection.execute(
             "insert into pgembed.pilot values ('routed', %s, %s, %s, %s::vector)",
@@ -117,7 +117,9 @@ def test_route_is_the_client_s_route(shared: Connection, world: World, seed: int
                 with pytest.raises(NotFoundError):
                     router.route(z, mode)
                 continue
-            in_sql = {name: weight for name, (weight, _) in routed(shared, as_literal(z), mode).items()}
+            in_sql = {
+                name: weight for name, (weight, _) in routed(shared, as_literal(z), mode).items()
+            }
             in_python = router.route(z, mode).weights
             # Single precision in pgvector: a similarity is off by 1e-7, divided by the temperature.
             tolerance = max(1e-6, 1e-6 * 0.05 / (world.temperature or 0.05))
@@ -130,7 +132,7 @@ def test_route_is_the_client_s_route(shared: Connection, world: World, seed: int
 
 
 def test_scores_are_mean_similarities(shared: Connection) -> None:
-    """score is the mean cosine similarity to an expert's pilots; standing arms may have none."""
+    """Score is the mean cosine similarity to an expert's pilots; standing arms may have none."""
     world = World(
         [("alpha", "d", [1, 0, 0, 0, 0, 0]), ("alpha", "e", [0, 2, 0, 0, 0, 0])],
         standing={"base": 0.25},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from tests.sql.support import (
     refused,
     register_plain_encoder,
     scalar,
+    second_session,
 )
 
 QUERY = "(select embedding::vector from pgembed_data.papers where id = 6)"
@@ -117,7 +120,9 @@ def test_search_is_brute_force_under_any_filter(
 ) -> None:
     """Whatever the filter, min(k, matching) rows come back; without words in the exact order."""
     with shared.transaction(force_rollback=True):
-        shared.execute("update papers set year = null, topic = null, active = null where id % 4 = 0")
+        shared.execute(
+            "update papers set year = null, topic = null, active = null where id % 4 = 0"
+        )
         keys = [row["id"] for row in rows_of_table(shared, "papers") if matches(conditions, row)]
         query = random_query(seed, 32)
         options: dict[str, Any] = {"hybrid": True, "query_text": "red car"} if hybrid else {}
@@ -195,7 +200,7 @@ def test_hit_shows_the_best_chunk(points: Connection) -> None:
 
 
 def test_k_is_zero_or_more(shared: Connection) -> None:
-    """k = 0 returns nothing, a k beyond the table all of it; negative and null are refused."""
+    """K = 0 returns nothing, a k beyond the table all of it; negative and null are refused."""
     assert hits(shared, "papers", random_query(1, 32), 0) == []
     assert len(hits(shared, "papers", random_query(1, 32), 1_000_000)) == 60
     assert len(hits(shared, "papers", random_query(1, 32), 2_147_483_647)) == 60
@@ -211,9 +216,7 @@ def test_query_must_fit_the_collection(shared: Connection) -> None:
         "'[1, 2, 3]'": "has 3 dimensions; collection 'papers' has 32",
         "array_fill(0, '{32}')::vector": "zero",
     }.items():
-        assert said in str(
-            refused(shared, InputError, f"select pgembed.search('papers', {query})")
-        )
+        assert said in str(refused(shared, InputError, f"select pgembed.search('papers', {query})"))
     for number in ("NaN", "Infinity"):
         with pytest.raises(psycopg.DataError, match="not allowed"), shared.transaction():
             shared.execute(
@@ -295,7 +298,9 @@ def test_words_lift_a_row_that_dense_ranks_low(shared: Connection) -> None:
         " group by q.embedding::text"
     ).fetchone() or (0, "")
     shared.execute("update papers set title = 'zyzzyva sighted' where id = %s", (far,))
-    shared.execute("update pgembed_data.papers set content = 'zyzzyva sighted' where id = %s", (far,))
+    shared.execute(
+        "update pgembed_data.papers set content = 'zyzzyva sighted' where id = %s", (far,)
+    )
     dense = [int(hit[0]) for hit in hits(shared, "papers", query, 60)]
     assert dense.index(far) > 50
     hybrid = hits(shared, "papers", query, 5, hybrid=True, query_text="zyzzyva", lexical_weight=0.6)
@@ -322,7 +327,9 @@ def test_hostile_words_change_nothing(shared: Connection, noise: str) -> None:
     plain = hits(shared, "papers", query, 60, hybrid=True, query_text="apple ocean")
     hostile = f"{noise} apple {noise} ocean {noise}"
     assert hits(shared, "papers", query, 60, hybrid=True, query_text=hostile) == plain
-    assert len(hits(shared, "papers", query, 60, hybrid=True, query_text=f"{noise}apple{noise}")) == 60
+    assert (
+        len(hits(shared, "papers", query, 60, hybrid=True, query_text=f"{noise}apple{noise}")) == 60
+    )
 
 
 def test_lexical_weight_runs_from_dense_to_words(shared: Connection) -> None:
@@ -437,7 +444,7 @@ def test_pgvector_may_live_elsewhere(database_url: str) -> None:
                 found = column(
                     connection,
                     "select key from pgembed.search('notes', pgembed.as_vector('{1,0,0,0}'), 3,"
-                    " '{\"body\": {\"like\": \"word%\"}}', true, 'word')",
+                    ' \'{"body": {"like": "word%"}}\', true, \'word\')',
                 )
                 assert found == ["5", "4", "3"]
                 # And it may move, when pgembed is migrated again.
@@ -461,3 +468,43 @@ def test_points_are_what_these_tests_think(points: Connection) -> None:
     assert scalar(points, "select count(*) from pgembed_data.points") == ROWS
     assert scalar(points, "select count(*) from pgembed_data.books") == ROWS
     assert scalar(points, "select count(distinct id) from pgembed_data.books") == 400
+
+
+def test_rows_that_are_deleted_meanwhile_shorten_no_search(papers: Connection) -> None:
+    """All parts of a search see one snapshot: 20 of the 40 rows that stay, every time."""
+    stop = time.monotonic() + 2
+    copy = (
+        "insert into pgembed_data.papers (id, chunk_no, content, span, content_hash, embedding)"
+        " select 60, 0, content, span, content_hash, embedding from pgembed_data.papers"
+        " where id = 6 and chunk_no = 0 on conflict do nothing"
+    )
+
+    def flicker() -> None:
+        with second_session(papers) as writer:
+            while time.monotonic() < stop:
+                writer.execute("delete from pgembed_data.papers where id = 60")
+                writer.execute(copy)
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(flicker)
+        while time.monotonic() < stop:
+            found = papers.execute(
+                "select count(*) from pgembed.search('papers', (select embedding::vector"
+                " from pgembed_data.papers where id = 6 and chunk_no = 0), 20)"
+            ).fetchone()
+            assert found == (20,)
+        writing.result()
+
+
+def test_filters_mean_what_they_mean_in_sql(papers: Connection) -> None:
+    """A literal without a time zone is read in the session's own, as select would."""
+    papers.execute("alter table papers add column at timestamptz")
+    papers.execute("update papers set at = '2024-01-01 02:00+00' where id <= 5")
+    query = (
+        "select count(*) from pgembed.search('papers', (select embedding::vector from"
+        ' pgembed_data.papers where id = 6 and chunk_no = 0), 60, \'{"at": {"gte": "2024-01-01"}}\')'
+    )
+    for zone in ("America/New_York", "UTC", "Asia/Tokyo"):
+        papers.execute("select set_config('timezone', %s, false)", (zone,))
+        plain = papers.execute("select count(*) from papers where at >= '2024-01-01'").fetchone()
+        assert papers.execute(query).fetchone() == plain

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 from pgembed.database import Connection
 from pgembed.errors import InputError, NotFoundError, SourceError
-from tests.sql.support import column, refused, scalar, stale_keys
+from tests.sql.support import column, refused, scalar, second_session, stale_keys
 
 HASHES = "select count(*) from pgembed.claim('papers', 1, 1000) where cardinality(hashes) > 0"
 
@@ -41,3 +44,23 @@ def test_impossible_content_is_refused(shared: Connection) -> None:
         shared, "select content_columns from pgembed.collection where name = 'papers'"
     ) == ["title", "abstract"]
     assert stale_keys(shared, "papers") == []
+
+
+def test_a_writer_under_way_is_waited_for(papers: Connection) -> None:
+    """What it changes in a column that becomes content is stale once it has committed."""
+    papers.execute("create index on papers (topic)")
+    with second_session(papers) as writer, ThreadPoolExecutor(1) as pool:
+        writer.autocommit = False
+        writer.execute("update papers set topic = 'changed' where id = 7")
+        setting = pool.submit(
+            papers.execute, "select pgembed.set_content('papers', '{title,topic}')"
+        )
+        time.sleep(0.2)
+        assert not setting.done()
+        writer.commit()
+        setting.result()
+    row = papers.execute(
+        "select content from pgembed.claim('papers', pgembed.register_claimer()) where key = '7'"
+    ).fetchone()
+    assert row is not None
+    assert row[0].endswith("changed")

@@ -28,9 +28,7 @@ def test_pilots_are_emptied(shared: Connection) -> None:
     """The pilots of this encoder go, for the caller to insert the new ones."""
     shared.execute("select pgembed.register_encoder('other', repeat('c', 64), 2, 64, 'mean', 'x')")
     for encoder in ("tiny", "other"):
-        shared.execute(
-            "insert into pgembed.pilot values (%s, 'base', 'd', 1, '[1,0]')", (encoder,)
-        )
+        shared.execute("insert into pgembed.pilot values (%s, 'base', 'd', 1, '[1,0]')", (encoder,))
     scalar(shared, INSTALL, (Jsonb({}),))
     assert scalar(shared, "select array_agg(encoder) from pgembed.pilot") == ["other"]
 

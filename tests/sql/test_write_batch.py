@@ -97,9 +97,11 @@ def test_an_equal_chunk_keeps_its_embedding(three: Connection) -> None:
     """A chunk whose hash exists is sent without vector, and may move to another number."""
     versions = claim(three)
     write(three, versions, {"1": ["one", "two"], "2": ["x"], "3": ["y"]})
-    before = dict(three.execute(
-        "select content, embedding::text from pgembed_data.papers where id = 1"
-    ).fetchall())
+    before = dict(
+        three.execute(
+            "select content, embedding::text from pgembed_data.papers where id = 1"
+        ).fetchall()
+    )
     three.execute("update papers set title = 'again' where id = 1")
     assert write(three, claim(three), {"1": ["two", "one", "two"]}, encoded=False) == 1
     rows = three.execute(
@@ -190,7 +192,7 @@ def test_composite_keys_are_written(shared: Connection) -> None:
     keys, versions = zip(*rows, strict=True)
     written = "select pgembed.write_batch('made', 1, %s, %s)"
     assert scalar(shared, written, (list(keys), list(versions))) == 2
-    assert column(shared, 'select content from pgembed_data.made order by n') == [
+    assert column(shared, "select content from pgembed_data.made order by n") == [
         '["1", "x\'y"]',
         '["2", "[\\"x\\"]"]',
     ]
