@@ -25,6 +25,7 @@ from pgembed import reference
 from pgembed.cli.app import app
 from pgembed.database import Connection
 from pgembed.descent import LinearSettings
+from pgembed.errors import GateError
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -252,7 +253,13 @@ def test_grants_of_the_operations_page_are_enough(page_connection: Connection) -
         judged = [pgembed.read_judged(trainer, "papers")]
         trained = pgembed.train_expert(trainer, "general", judged, settings=LinearSettings(steps=5))
         assert trained.expert.state == "rejected"
-        assert pgembed.build_router(trainer, judged).version == 1
+        with pytest.raises(GateError):
+            pgembed.build_router(trainer, judged)
+        trainer.execute("select pgembed.set_router('tiny', 'pilot', '{}')")
+        trainer.execute(
+            "insert into pgembed.pilot select 'tiny', 'base', 'd', 1, embedding"
+            " from pgembed.query_cache limit 1"
+        )
     page_connection.execute("alter table papers enable row level security")
     page_connection.execute("create policy one on papers to search_reader using (id = 1000)")
     with session_of("search_reader") as reader:

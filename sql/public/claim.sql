@@ -16,7 +16,6 @@ as $$
 declare
   claimed pgembed.collection := pgembed.collection_named(claim.collection);
   living int[];
-  candidates text[];
   keys text[];
   versions bigint[];
 begin
@@ -27,29 +26,27 @@ begin
       message = format('row-level security may hide rows of %s from %I', claimed.source, current_user),
       hint = format('Embed as a role that sees every row: the owner of the table, or one with bypassrls (alter role %I bypassrls).', current_user);
   end if;
-  loop
-    living := pgembed.living_claimers();
-    select array_agg(free.key) into candidates
-    from (
-      select q.key from pgembed.stale as q
-      where q.collection = claimed.name
-        and (q.claimed_by is null or q.leased_until < clock_timestamp() or q.claimed_by <> all (living))
-      order by q.enqueued_at, q.key
-      limit claim.max_rows
-      for update skip locked
-    ) as free;
-    -- Asked again under the lock: a session that came and claimed since looked dead above.
-    living := pgembed.living_claimers();
-    with marked as (
-      update pgembed.stale as t
-      set claimed_by = claim.claimer, leased_until = clock_timestamp() + claim.lease, attempts = t.attempts + 1
-      where t.collection = claimed.name and t.key = any (candidates)
-        and (t.claimed_by is null or t.leased_until < clock_timestamp() or t.claimed_by <> all (living))
-      returning t.key, t.version
-    )
-    select coalesce(array_agg(m.key), '{}'), coalesce(array_agg(m.version), '{}') into keys, versions from marked as m;
-    exit when candidates is null or cardinality(keys) > 0;
-  end loop;
+  -- One claim at a time: whoever has claimed a row that is seen below lives by this list, and no
+  -- row is locked that another session is about to write.
+  perform pg_advisory_xact_lock(726103, hashtext(claimed.name));
+  living := pgembed.living_claimers();
+  -- Materialized, because a nested loop over it would lock another max_rows rows each time.
+  with free as materialized (
+    select q.key from pgembed.stale as q
+    where q.collection = claimed.name
+      and (q.claimed_by is null or q.leased_until < clock_timestamp() or q.claimed_by <> all (living))
+    order by q.enqueued_at, q.key
+    limit claim.max_rows
+    for update skip locked
+  ),
+  marked as (
+    update pgembed.stale as t
+    set claimed_by = claim.claimer, leased_until = clock_timestamp() + claim.lease, attempts = t.attempts + 1
+    from free
+    where t.collection = claimed.name and t.key = free.key
+    returning t.key, t.version
+  )
+  select coalesce(array_agg(m.key), '{}'), coalesce(array_agg(m.version), '{}') into keys, versions from marked as m;
   -- A statement of its own, with a newer snapshot than the versions: text older than its version
   -- would pass the fence, text newer than it is marked stale again.
   return query execute format(
@@ -70,4 +67,4 @@ begin
 end
 $$;
 comment on function pgembed.claim(text, int, int, interval) is
-  'Takes stale rows for a session to embed, oldest first, never one that another session is at: their text, and the hashes of the chunks that exist. Commit at once; no lock is kept.';
+  'Takes stale rows for a session to embed, oldest first, never one that another session is at: their text, and the hashes of the chunks that exist. Commit at once: claims of one collection wait for each other.';
