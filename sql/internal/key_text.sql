@@ -2,12 +2,12 @@ create or replace function pgembed.key_text(columns text[], alias text, settled 
 language sql immutable parallel safe
 -- Not by ::text: that may be a cast which the source's owner wrote, and a trigger runs it with our rights.
 return (
-  select case when cardinality(key_text.columns) = 1 then min(part.expression)
-    else format('jsonb_build_array(%s)::text', string_agg(part.expression, ', ' order by part.position)) end
+  select case when count(*) = 1 then min(part.one) else format('jsonb_build_array(%s)::text', string_agg(part.one, ', ' order by part.place)) end
   from (
-    select c.position,
-      format(case when key_text.settled then 'format(''%%s'', %I.%I)' else 'pgembed.as_key(%I.%I)' end, key_text.alias, c.name) as expression
-    from unnest(key_text.columns) with ordinality as c (name, position)
+    select
+      c.place,
+      format(case when key_text.settled then 'format(''%%s'', %I.%I)' else 'pgembed.as_key(%I.%I)' end, key_text.alias, c.name) as one
+    from unnest(key_text.columns) with ordinality as c (name, place)
   ) as part
 );
 comment on function pgembed.key_text(text[], text, boolean) is

@@ -3,7 +3,10 @@ language sql
 begin atomic
   -- A row that a writer has locked is being marked stale anew, which frees it too.
   with mine as materialized (
-    select t.collection, t.key from pgembed.stale as t
+    select
+      t.collection,
+      t.key
+    from pgembed.stale as t
     where t.claimed_by = release.claimer
     for update skip locked
   ),
