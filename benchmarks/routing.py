@@ -33,10 +33,11 @@ from pgembed.database import Connection
 from pgembed.judgments import JudgedCollection, add_judgments, read_judged
 from pgembed.metrics import Corpus, ndcg_of
 from pgembed.pilot_router import BASE, PilotRouter
+from pgembed.router_building import build_router
 from pgembed.routing import Router, load_router
 from pgembed.soft_fitting import GENERAL
 from pgembed.syncing import sync
-from pgembed.training import build_router, train_expert
+from pgembed.training import train_expert
 
 SETS = (
     "scifact",

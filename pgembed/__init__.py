@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from pgembed.judgments import add_judgments, read_judged
     from pgembed.model import Expert, Hit, Judgment, Route, SyncReport
     from pgembed.registry import list_encoders, register_encoder
+    from pgembed.router_building import build_router
     from pgembed.routing import Router, load_router
     from pgembed.schema import migrate
     from pgembed.searching import Explanation, explain, search
     from pgembed.syncing import sync
-    from pgembed.training import build_router, train_expert
+    from pgembed.training import train_expert
 
 _HOMES = {
     "collections": ("create_collection", "drop_collection", "list_collections"),
@@ -36,7 +37,8 @@ _HOMES = {
     "schema": ("migrate",),
     "searching": ("Explanation", "explain", "search"),
     "syncing": ("sync",),
-    "training": ("build_router", "train_expert"),
+    "router_building": ("build_router",),
+    "training": ("train_expert",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

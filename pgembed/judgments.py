@@ -281,3 +281,17 @@ def _in_one_split(judged: Grades) -> Grades:
 
 def _moves(split: str, text: str) -> bool:
     return split == "train" and seeded_share(text) < DEV_SHARE
+
+
+def one_encoder(judged: Sequence[JudgedCollection]) -> str:
+    """Name of the encoder that all these collections have.
+
+    Raises:
+        TrainingError: they have several, or there is no collection.
+    """
+    names = sorted({collection.encoder for collection in judged})
+    if len(names) != 1:
+        raise TrainingError(
+            f"the collections have encoders {names}; an expert lives in the space of one"
+        )
+    return names[0]

@@ -37,10 +37,11 @@ from pgembed.judgments import (
 from pgembed.metrics import ndcg_of
 from pgembed.model import Judgment
 from pgembed.registry import open_registered, register_encoder
+from pgembed.router_building import BuiltRouter, build_router
 from pgembed.routing import load_router
 from pgembed.searching import search
 from pgembed.syncing import sync
-from pgembed.training import BuiltRouter, TrainedExpert, build_router, train_expert
+from pgembed.training import TrainedExpert, train_expert
 from tests.databases import copied_database
 from tests.encoders.tiny import make_tiny_encoder
 

@@ -37,7 +37,7 @@ def build(
     """Build pilot embeddings from training queries, and fit soft routing on dev."""
     from pgembed.errors import InputError
     from pgembed.judgments import read_judged
-    from pgembed.training import build_router
+    from pgembed.router_building import build_router
 
     if labels not in ("instance", "domain"):
         raise InputError(f"--labels is instance or domain, not {labels!r}")

@@ -19,10 +19,11 @@ from pgembed.evaluation import SystemScores, evaluate
 from pgembed.judgments import JudgedCollection, add_judgments, read_judged
 from pgembed.model import Judgment
 from pgembed.registry import register_encoder
+from pgembed.router_building import build_router
 from pgembed.routing import Router, load_router
 from pgembed.soft_fitting import GENERAL
 from pgembed.syncing import sync
-from pgembed.training import TrainedExpert, build_router, train_expert
+from pgembed.training import TrainedExpert, train_expert
 
 PYTHON, POSTGRES = "python_doc", "postgres_doc"
 """The two collections, named after their tables in schema ``demo``."""
