@@ -13,6 +13,9 @@ import numpy as np
 from langchain_core.embeddings import FakeEmbeddings
 from langchain_postgres import PGVector
 
+BLOCK = 2_000
+"""Rows a call: it sends one statement, and a statement has at most 65,535 parameters."""
+
 
 def main(url: str, database: str, rows: str, text: str) -> None:
     parts = urlsplit(url)
@@ -25,7 +28,8 @@ def main(url: str, database: str, rows: str, text: str) -> None:
     vectors = np.random.default_rng(0).standard_normal((int(rows), 384)).tolist()
     texts = [f"{number} {text}" for number in range(int(rows))]
     started = time.process_time()
-    store.add_embeddings(texts, vectors)
+    for first in range(0, len(texts), BLOCK):
+        store.add_embeddings(texts[first : first + BLOCK], vectors[first : first + BLOCK])
     print(time.process_time() - started)
 
 
