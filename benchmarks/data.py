@@ -10,7 +10,9 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -94,6 +96,13 @@ def read_set(name: str) -> JudgedSet:
     return JudgedSet(name, documents, judgments)
 
 
+def records(name: str, member: str, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """Lines of one member as they are, metadata included, with texts as read_set has them."""
+    packed = next(content for path, content in _members(name) if path == member)
+    for item in islice(_lines(packed), limit):
+        yield item | {key: _clean(item.get(key) or "") for key in ("title", "text")}
+
+
 def sampled(judged: JudgedSet, key: str, *, train: int, dev: int, test: int) -> list[Judgment]:
     """Judgments of at most so many queries a split, the first ones by a seeded hash of their text.
 
@@ -136,7 +145,7 @@ def _members(name: str) -> Iterator[tuple[str, bytes]]:
                     yield member.name.split("/", 1)[1], content.read()
 
 
-def _lines(data: bytes) -> Iterator[dict[str, str]]:
+def _lines(data: bytes) -> Iterator[dict[str, Any]]:
     return (json.loads(line) for line in io.BytesIO(data) if line.strip())
 
 

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from pgembed.encoders import Encoder, open_encoder
     from pgembed.errors import PgembedError
     from pgembed.experts import list_experts, register_expert, retire_expert
+    from pgembed.fusion_fitting import fit_fusion
     from pgembed.judgments import add_judgments, read_judged
     from pgembed.model import Expert, Hit, Judgment, Route, SyncReport
     from pgembed.registry import list_encoders, register_encoder
     from pgembed.router_building import build_router
     from pgembed.routing import Router, load_router
     from pgembed.schema import migrate
-    from pgembed.searching import Explanation, explain, search
+    from pgembed.searching import Explanation, SearchOptions, explain, search
     from pgembed.syncing import sync
     from pgembed.training import train_expert
 
@@ -30,12 +31,13 @@ _HOMES = {
     "encoders": ("Encoder", "open_encoder"),
     "errors": ("PgembedError",),
     "experts": ("list_experts", "register_expert", "retire_expert"),
+    "fusion_fitting": ("fit_fusion",),
     "judgments": ("add_judgments", "read_judged"),
     "model": ("Expert", "Hit", "Judgment", "Route", "SyncReport"),
     "registry": ("list_encoders", "register_encoder"),
     "routing": ("Router", "load_router"),
     "schema": ("migrate",),
-    "searching": ("Explanation", "explain", "search"),
+    "searching": ("Explanation", "SearchOptions", "explain", "search"),
     "syncing": ("sync",),
     "router_building": ("build_router",),
     "training": ("train_expert",),
@@ -53,6 +55,7 @@ __all__ = [
     "PgembedError",
     "Route",
     "Router",
+    "SearchOptions",
     "SyncReport",
     "add_judgments",
     "build_router",
@@ -60,6 +63,7 @@ __all__ = [
     "create_collection",
     "drop_collection",
     "explain",
+    "fit_fusion",
     "list_collections",
     "list_encoders",
     "list_experts",

@@ -26,6 +26,20 @@ class CollectionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What :func:`refresh` counted."""
+
+    documents: int
+    """Chunks."""
+    lexemes: int
+    """Different words, stop words excepted."""
+    average_length: float
+    """Words of an average chunk, as the BM25 weights have it."""
+    rewritten: int
+    """Chunks whose weights were missing, or out of date by more than 10 %."""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchTarget:
     """A collection with the encoder and routing version that its queries need."""
 
@@ -99,6 +113,17 @@ def drop_collection(connection: Connection, name: str) -> None:
     """Remove a collection with its vectors, queue and judgments; the source table stays."""
     with translated():
         connection.execute("select pgembed.drop_collection(%s)", (name,))
+
+
+def refresh(connection: Connection, name: str) -> Refreshed:
+    """Count the words of a collection anew, for BM25; see ``pgembed.refresh`` in SQL.
+
+    Raises:
+        NotFoundError: there is no such collection.
+    """
+    with translated():
+        (row,) = rows_of(connection, "select * from pgembed.refresh(%s)", (name,))
+    return Refreshed(*row)
 
 
 def search_target(connection: Connection, name: str) -> SearchTarget:

@@ -101,11 +101,17 @@ class Hit:
     """The source row's key as text; a composite key as a json array of texts."""
     rank: int
     score: float
-    """What the hits are ordered by: cosine similarity, or the fused z-score of a hybrid search."""
+    """What the hits are ordered by: cosine similarity, or the fused score of a hybrid search."""
     chunk_no: int
     content: str
     dense_score: float | None = None
+    """Cosine similarity of the best chunk, less the penalty of what is excluded."""
     lexical_score: float | None = None
+    """BM25 score; None unless the search is hybrid."""
+    fields: Mapping[str, Any] | None = None
+    """The columns of the source row that were asked for, as json has them."""
+    cursor: Sequence[Any] = ()
+    """Where the next page starts: ``after=hits[-1].cursor``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, is_typeddict
 
 import typer
 from typer.cli import get_docs_for_click
@@ -190,6 +190,9 @@ def _methods(owner: type) -> Iterator[str]:
 
 def _code(name: str, thing: Callable[..., object]) -> str:
     """A signature as Python shows it, an argument a line when it is long."""
+    if is_typeddict(thing):
+        options = (f"    {key}: {_written(kind)}" for key, kind in thing.__annotations__.items())
+        return "\n".join(("```python", f"class {name}(TypedDict):", *options, "```\n"))
     signature = inspect.signature(thing)
     parameters = [p for p in signature.parameters.values() if p.name != "self"]
     written = [_plain(str(parameter)) for parameter in parameters]
@@ -204,14 +207,19 @@ def _code(name: str, thing: Callable[..., object]) -> str:
     return f"```python\n{line}\n```\n"
 
 
+def _written(annotation: object) -> str:
+    """An annotation of a TypedDict, which keeps it as a reference to resolve later."""
+    return str(getattr(annotation, "__forward_arg__", annotation))
+
+
 def _plain(annotation: object) -> str:
     """Annotations are strings in our modules, and would be shown in quotes."""
     return re.sub(r"(: |^)'([^']*)'", r"\1\2", str(annotation)).replace("<factory>", "...")
 
 
 def _fields(owner: type) -> str:
-    """The fields of a dataclass that say more than their name."""
-    if not is_dataclass(owner):
+    """The fields of a dataclass or TypedDict that say more than their name."""
+    if not is_dataclass(owner) and not is_typeddict(owner):
         return ""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
     assert isinstance(definition, ast.ClassDef)

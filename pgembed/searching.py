@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
 from operator import index
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
 import numpy as np
+from psycopg import sql
 
 from pgembed.collections import SearchTarget, search_target
 from pgembed.database import Connection, rows_of, translated
@@ -26,18 +27,60 @@ LARGEST_K = 2_147_483_647
 """What a PostgreSQL integer holds."""
 
 
+class SearchOptions(TypedDict, total=False):
+    """What :func:`search` and :func:`explain` take besides collection and query."""
+
+    k: int
+    """Hits wanted, 0 or more; 10 unless given."""
+    filter: Mapping[str, Any] | None
+    """Conditions on the source's columns: ``{"year": {"gte": 2020}, "topic": ["a", "b"]}``."""
+    mode: Mode
+    """``soft`` mixes experts, ``hard`` takes the best one, ``base`` none; or an expert."""
+    hybrid: bool
+    """Also rank by the words of the query, which must be text then."""
+    lexical_weight: float | None
+    """Weight of the words from 0 to 1; None takes what was fitted for the collection, else 0.3."""
+    fusion: str | None
+    """``zscore``, ``minmax`` or ``rrf``; None takes what was fitted, else ``zscore``."""
+    exclude: str | Vector | Sequence[str | Vector] | None
+    """Texts or vectors that hits should not be about: turned away from, and penalised."""
+    min_score: float | None
+    """Hits of a lower score are left out."""
+    offset: int
+    """Hits to skip."""
+    after: Sequence[Any] | None
+    """Cursor of the last hit of the page before."""
+    columns: Sequence[str] | None
+    """Columns of the source that come back in ``Hit.fields``."""
+    group_by: str | None
+    """A column of the source, of whose every value at most ``per_group`` hits come back."""
+    per_group: int
+    """1 unless given."""
+    encoder: Encoder | None
+    """The collection's own, when it is open already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How the database finds the rows of one search."""
 
-    plan: str
-    """``exact`` or ``hnsw``."""
+    plan: str | None
+    """``exact`` or ``hnsw``; None where nothing was asked for (k = 0)."""
     estimated: int
     """Matching chunks by the planner's estimate."""
-    counted: int | None
-    """Matching chunks counted, at most one more than the threshold; None where not needed."""
     threshold: int
+    """Up to how many matching chunks exact search is cheaper."""
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a search, as text and as data."""
+
+    name: str
+    """``route``, ``filter``, ``plan``, ``dense arm``, ``lexical arm``, ``fusion``, ..."""
+    detail: str
+    data: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +90,23 @@ class Explanation:
     hits: list[Hit]
     route: Route
     plan: Plan
+    steps: list[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The arguments of ``pgembed.search`` in SQL, checked as far as Python has to."""
+
+    route: Route
+    base: Vector | None
+    arguments: Mapping[str, Any]
 
 
 def search(
     connection: Connection,
     collection: str,
     query: str | Vector,
-    *,
-    k: int = 10,
-    filter: Mapping[str, Any] | None = None,
-    mode: Mode = "soft",
-    hybrid: bool = False,
-    encoder: Encoder | None = None,
+    **options: Unpack[SearchOptions],
 ) -> list[Hit]:
     """The k source rows that answer a query best, of those that match the filter.
 
@@ -68,22 +116,14 @@ def search(
         connection: the caller's; ``pgembed.connect`` opens one that is fit for searching.
         collection: its name.
         query: text, or a vector of the encoder's dimensions that is searched with as it is.
-        k: hits wanted, 0 or more.
-        filter: conditions on the source table's columns, for example
-            ``{"year": {"gte": 2020}, "topic": ["a", "b"]}``.
-        mode: ``soft`` mixes experts, ``hard`` takes the best one, ``base`` none; or an expert.
-        hybrid: also rank by the words of the query, which must be text then.
-        encoder: the collection's own, when it is open already.
+        **options: ``k``, ``filter``, ``mode``, ``hybrid`` and more: see :class:`SearchOptions`.
 
     Raises:
         NotFoundError: no such collection or expert.
         FilterError: the filter names an unknown column or operator, or a value of a wrong type.
-        InputError: the query or k cannot be used.
+        InputError: the query, or another argument, cannot be used.
     """
-    k, conditions = _limit(k), _filter(filter)
-    target = search_target(connection, collection)
-    vector, _ = _query_vector(connection, target, query, mode, encoder)
-    return _hits(connection, target, query, vector, k, conditions, hybrid)
+    return _hits(connection, _request(connection, collection, query, options))
 
 
 def explain(
@@ -91,44 +131,133 @@ def explain(
     collection: str,
     query: str | Vector,
     *,
-    k: int = 10,
-    filter: Mapping[str, Any] | None = None,
-    mode: Mode = "soft",
-    hybrid: bool = False,
-    encoder: Encoder | None = None,
+    buffers: bool = False,
+    **options: Unpack[SearchOptions],
 ) -> Explanation:
     """Search, and say which experts answered and how the rows were found.
 
-    Arguments and errors are those of :func:`search`.
+    Args:
+        connection: the caller's.
+        collection: its name.
+        query: text or a vector.
+        buffers: count the pages that the search touches, too; it runs once more for that.
+        **options: those of :func:`search`, which also names the errors.
     """
-    k, conditions = _limit(k), _filter(filter)
-    target = search_target(connection, collection)
-    vector, route = _query_vector(connection, target, query, mode, encoder)
-    hits = _hits(connection, target, query, vector, k, conditions, hybrid)
+    request = _request(connection, collection, query, options)
+    base = None if request.base is None else request.base.tolist()
+    hits = _hits(connection, request)
     with translated():
-        (row,) = rows_of(
+        rows = rows_of(
             connection,
-            "select plan, estimated, counted, threshold, why"
-            " from pgembed.plan_search(%s, %s::int, %s::jsonb)",
-            (collection, k, conditions),
+            EXPLAIN,
+            {**request.arguments, "base": base, "mode": request.route.mode, "buffers": buffers},
         )
-    return Explanation(hits, route, Plan(*row))
+    steps = [Step(*row) for row in rows]
+    (plan,) = [step.data for step in steps if step.name == "plan"]
+    return Explanation(hits, request.route, Plan(**plan), steps)
 
 
-def _query_vector(
+ARGUMENTS = sql.SQL(
+    "%(collection)s, pgembed.as_vector(%(vector)b::real[]), %(k)s::int, %(filter)s::jsonb,"
+    " %(hybrid)s, %(query_text)s, %(lexical_weight)s::float8, %(fusion)s, %(exclude)s,"
+    " %(min_score)s::float8, %(offset)s::int, %(after)s::jsonb, %(columns)s::text[],"
+    " %(group_by)s, %(per_group)s::int"
+)
+"""Arguments of ``pgembed.search`` in SQL, in their order."""
+
+SEARCH = sql.SQL(
+    "select key, rank, score, chunk_no, content, dense_score, lexical_score, fields, cursor"
+    " from pgembed.search({}) order by rank"
+).format(ARGUMENTS)
+
+EXPLAIN = sql.SQL(
+    "select name, detail, data from pgembed.explain_search({},"
+    " pgembed.as_vector(%(base)b::real[]), %(mode)s, %(buffers)s) order by step"
+).format(ARGUMENTS)
+
+DEFAULTS: SearchOptions = {
+    "k": 10,
+    "filter": None,
+    "mode": "soft",
+    "hybrid": False,
+    "lexical_weight": None,
+    "fusion": None,
+    "exclude": None,
+    "min_score": None,
+    "offset": 0,
+    "after": None,
+    "columns": None,
+    "group_by": None,
+    "per_group": 1,
+    "encoder": None,
+}
+
+
+def _hits(connection: Connection, request: _Request) -> list[Hit]:
+    with translated():
+        return [Hit(*row) for row in rows_of(connection, SEARCH, request.arguments)]
+
+
+def _request(
+    connection: Connection, collection: str, query: str | Vector, options: SearchOptions
+) -> _Request:
+    if unknown := sorted(set(options) - set(DEFAULTS)):
+        raise TypeError(f"search has no option {unknown[0]!r}; options are {', '.join(DEFAULTS)}")
+    chosen: SearchOptions = {**DEFAULTS, **options}
+    counts = {name: _count(name, chosen[name]) for name in ("k", "offset", "per_group")}
+    conditions, columns, after = filter_json(chosen["filter"]), chosen["columns"], chosen["after"]
+    target = search_target(connection, collection)
+    vector, route, base = routed_vector(
+        connection, target, query, chosen["mode"], chosen["encoder"]
+    )
+    arguments = {
+        **chosen,
+        **counts,
+        "collection": target.collection.name,
+        "vector": vector.tolist(),
+        "filter": conditions,
+        "query_text": query if isinstance(query, str) else None,
+        "exclude": _excluded(connection, target, chosen["exclude"], chosen["encoder"]),
+        "after": None if after is None else json.dumps(list(after)),
+        "columns": None if columns is None else list(columns),
+    }
+    del arguments["encoder"]
+    return _Request(route, base, arguments)
+
+
+def _excluded(
+    connection: Connection,
+    target: SearchTarget,
+    exclude: str | Vector | Sequence[str | Vector] | None,
+    encoder: Encoder | None,
+) -> str | None:
+    """What is not wanted, texts by their base embeddings, as an array that PostgreSQL reads."""
+    if exclude is None:
+        return None
+    single = isinstance(exclude, str) or (isinstance(exclude, np.ndarray) and exclude.ndim == 1)
+    each = [exclude] if single else list(exclude)
+    vectors = [
+        routed_vector(connection, target, one, "base", encoder)[0]  # type: ignore[arg-type]
+        for one in each
+    ]
+    return "{" + ",".join(f'"{json.dumps(vector.tolist())}"' for vector in vectors) + "}"
+
+
+def routed_vector(
     connection: Connection,
     target: SearchTarget,
     query: str | Vector,
     mode: Mode,
     encoder: Encoder | None,
-) -> tuple[Vector, Route]:
+) -> tuple[Vector, Route, Vector | None]:
+    """The vector to search with, the route that led to it, and the base embedding of a text."""
     if not isinstance(query, str):
-        return _checked(query), Route("vector", {}, {}, "the vector was given")
+        return _checked(query), Route("vector", {}, {}, "the vector was given"), None
     name = target.collection.encoder
     model = matching_encoder(connection, name, target.fingerprint, encoder)
     z = model.encode_query([query])[0]
     router = current_router(connection, name, target.routing_version)
-    return router.query_vector(z, mode)
+    return (*router.query_vector(z, mode), z)
 
 
 def _checked(vector: Vector) -> Vector:
@@ -144,45 +273,18 @@ def _checked(vector: Vector) -> Vector:
     return unit(array.astype(np.float64)).astype(np.float32)
 
 
-def _limit(k: int) -> int:
-    """The number of hits as an int, which numpy's and others' integers become."""
+def _count(name: str, value: int) -> int:
+    """A number of rows as an int, which numpy's and others' integers become."""
     try:
-        limit = index(k)
+        count = index(value)
     except TypeError:
-        limit = -1
-    if not 0 <= limit <= LARGEST_K:
-        raise InputError(f"k is {k!r}; it is the number of rows to return, 0 or more")
-    return limit
+        count = -1
+    if not 0 <= count <= LARGEST_K:
+        raise InputError(f"{name} is {value!r}; it is a number of rows, 0 or more")
+    return count
 
 
-def _hits(
-    connection: Connection,
-    target: SearchTarget,
-    query: str | Vector,
-    vector: Vector,
-    k: int,
-    conditions: str | None,
-    hybrid: bool,
-) -> list[Hit]:
-    with translated():
-        rows = rows_of(
-            connection,
-            "select key, rank, score, chunk_no, content, dense_score, lexical_score"
-            " from pgembed.search(%s, pgembed.as_vector(%b::real[]), %s::int, %s::jsonb, %s, %s)"
-            " order by rank",
-            (
-                target.collection.name,
-                vector.tolist(),
-                k,
-                conditions,
-                hybrid,
-                query if isinstance(query, str) else None,
-            ),
-        )
-    return [Hit(*row) for row in rows]
-
-
-def _filter(conditions: Mapping[str, Any] | None) -> str | None:
+def filter_json(conditions: Mapping[str, Any] | None) -> str | None:
     """A filter as json, which the database compiles and checks."""
     if conditions is None:
         return None

@@ -6,10 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from pgembed.model import Vector
+
+OPTIONS: Mapping[str, tuple[Any, Any]] = {
+    "lexical_weight": (sa.Float, None),
+    "fusion": (sa.Text, None),
+    "exclude": (None, None),
+    "min_score": (sa.Float, None),
+    "offset": (sa.Integer, 0),
+    "after": (JSONB(none_as_null=True), None),
+    "columns": (ARRAY(sa.Text), None),
+    "group_by": (sa.Text, None),
+    "per_group": (sa.Integer, 1),
+}
+"""Type and default of the arguments of ``pgembed.search`` in SQL from the seventh on."""
 
 
 def search(
@@ -20,6 +33,7 @@ def search(
     filter: Mapping[str, Any] | None = None,
     words: str | None = None,
     name: str = "hit",
+    **options: Any,
 ) -> TableValuedAlias:
     """The rows of ``pgembed.search`` as something to select from and to join.
 
@@ -36,16 +50,24 @@ def search(
         filter: conditions on the source table's columns.
         words: the query's text, for a hybrid search; None searches by vector alone.
         name: alias of the result in the statement.
+        **options: further arguments of ``pgembed.search`` in SQL: ``lexical_weight``, ``fusion``,
+            ``exclude`` (vectors), ``min_score``, ``offset``, ``after``, ``columns``, ``group_by``,
+            ``per_group``.
+
+    Raises:
+        TypeError: there is no such option.
     """
-    numbers = [float(number) for number in vector]
+    if unknown := sorted(set(options) - set(OPTIONS)):
+        raise TypeError(f"search has no option {unknown[0]!r}; options are {', '.join(OPTIONS)}")
     conditions = None if filter is None else dict(filter)
     function = sa.func.pgembed.search(
         sa.cast(collection, sa.Text),
-        sa.func.pgembed.as_vector(sa.cast(numbers, ARRAY(sa.REAL))),
+        _as_vector(vector),
         sa.cast(k, sa.Integer),
         sa.cast(conditions, JSONB(none_as_null=True)),
         words is not None,
         sa.cast(words, sa.Text),
+        *(_argument(name, options.get(name)) for name in OPTIONS),
     )
     return function.table_valued(
         sa.column("key", sa.Text),
@@ -55,5 +77,22 @@ def search(
         sa.column("content", sa.Text),
         sa.column("dense_score", sa.Float),
         sa.column("lexical_score", sa.Float),
+        sa.column("fields", JSONB),
+        sa.column("cursor", JSONB),
         name=name,
     )
+
+
+def _argument(name: str, value: Any) -> sa.ColumnElement[Any]:
+    kind, default = OPTIONS[name]
+    value = default if value is None else value
+    if value is None:
+        return sa.null()
+    if name == "exclude":
+        return array([_as_vector(vector) for vector in value])
+    return sa.cast(value, kind)
+
+
+def _as_vector(vector: Vector | Sequence[float]) -> sa.ColumnElement[Any]:
+    numbers = [float(number) for number in vector]
+    return sa.func.pgembed.as_vector(sa.cast(numbers, ARRAY(sa.REAL)))

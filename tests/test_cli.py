@@ -292,12 +292,33 @@ def test_a_search_is_filtered(pgembed: Command, papers_url: str) -> None:
 def test_a_search_explains_itself(pgembed: Command, papers_url: str) -> None:
     """Route and plan, for people and for programs."""
     answer = pgembed("search", "papers", "red apple", "--explain", "--mode", "hard", url=papers_url)
-    assert "route (hard): base 1.00" in answer.out
+    assert "mode hard: base 1" in answer.out
     assert "no expert has pilot embeddings" in answer.out
-    assert "plan: exact" in answer.out
+    assert "exact: there is no HNSW index yet" in answer.out or "exact: about" in answer.out
     found = pgembed("search", "papers", "apple", "--explain", "--json", url=papers_url).json
-    assert set(found) == {"hits", "route", "plan"}
+    assert set(found) == {"hits", "route", "plan", "steps"}
     assert found["plan"]["plan"] == "exact"
+
+
+def test_a_search_pages_groups_and_excludes(pgembed: Command, papers_url: str) -> None:
+    """Pages go on where the cursor says, groups are bounded, columns come back."""
+    base = ["search", "papers", "red apple", "--json", "-k", "4"]
+    first = pgembed(*base, url=papers_url).json
+    after = json.dumps(first[-1]["cursor"])
+    second = pgembed(*base, "--after", after, "--exclude", "fast car", url=papers_url).json
+    assert [hit["rank"] for hit in second] == [5, 6, 7, 8]
+    grouped = pgembed(*base, "--group-by", "topic", "--column", "topic", url=papers_url).json
+    assert sorted(hit["fields"]["topic"] for hit in grouped) == ["a", "b", "c"]
+    skipped = pgembed(*base, "--offset", "2", url=papers_url).json
+    assert [hit["key"] for hit in skipped][:2] == [hit["key"] for hit in first][2:]
+    for bad in ("no json", "3"):
+        assert pgembed(*base, "--after", bad, url=papers_url).status == 1
+
+
+def test_words_are_counted_on_request(pgembed: Command, papers_url: str) -> None:
+    """Refresh says what it counted."""
+    assert pgembed("refresh", "papers", "--json", url=papers_url).json["documents"] == 60
+    assert "60 chunks" in pgembed("refresh", "papers", url=papers_url).out
 
 
 def test_texts_are_printed_as_they_are(pgembed: Command, url: str) -> None:

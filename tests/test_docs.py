@@ -35,7 +35,15 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 FENCED = re.compile(r"^(<!-- tested -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
-ON_PAPERS = ("docs/concepts.md", "docs/experts.md", "docs/filters.md", "docs/operations.md")
+ON_PAPERS = (
+    "docs/concepts.md",
+    "docs/experts.md",
+    "docs/filters.md",
+    "docs/hybrid.md",
+    "docs/operations.md",
+    "docs/planning.md",
+    "docs/search.md",
+)
 """Pages whose examples search the ``papers`` of conftest; the others make all that they use."""
 
 ROLES = ("search_reader", "app_writer", "sync_worker", "trainer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -62,6 +63,29 @@ def test_words_make_the_search_hybrid(papers: Connection) -> None:
         rows = session.execute(statement(vector, k=4, words="slow train")).all()
     engine.dispose()
     assert [str(paper.id) for paper, _ in rows] == [hit.key for hit in hits]
+
+
+def test_every_option_of_search_is_one_of_the_expression(papers: Connection) -> None:
+    """Pages, groups, columns, exclusion and fusion give what the Python search gives."""
+    encoder = open_registered(papers, "tiny")
+    vector, unwanted = encoder.encode_query(["slow train", "red apple"])
+    options = {
+        "k": 3,
+        "exclude": [unwanted],
+        "columns": ["topic"],
+        "group_by": "topic",
+        "min_score": -0.9,
+        "offset": 1,
+    }
+    hits = plain_search(papers, "papers", vector, **options)
+    engine = sa.create_engine(engine_url(papers))
+    with engine.connect() as opened:
+        hit = search("papers", vector, **options)
+        rows = opened.execute(sa.select(hit.c.key, hit.c.fields, hit.c.cursor)).all()
+    engine.dispose()
+    assert [tuple(row) for row in rows] == [(h.key, h.fields, h.cursor) for h in hits]
+    with pytest.raises(TypeError, match="no option 'nope'"):
+        search("papers", vector, nope=1)
 
 
 def test_the_expression_runs_in_an_async_engine(papers: Connection) -> None:

@@ -21,6 +21,26 @@ create sequence pgembed.stale_version;
 comment on sequence pgembed.stale_version is
   'Fencing tokens of the queue: every change of a source row takes a new one.';
 
+create type pgembed.hit as (
+  key text,
+  rank int,
+  score float8,
+  chunk_no int,
+  content text,
+  dense_score float8,
+  lexical_score float8,
+  fields jsonb,
+  cursor jsonb
+);
+comment on type pgembed.hit is
+  'One search result: a source row, found through its best chunk.';
+comment on column pgembed.hit.key is 'Key of the source row as text; of several columns a json array of texts.';
+comment on column pgembed.hit.score is 'What the hits are ordered by: cosine similarity, or the fused score of a hybrid search.';
+comment on column pgembed.hit.dense_score is 'Cosine similarity of the best chunk, less the penalty of exclude.';
+comment on column pgembed.hit.lexical_score is 'BM25 score of the chunk that has the highest; null where the search is not hybrid.';
+comment on column pgembed.hit.fields is 'The columns of the source row that were asked for.';
+comment on column pgembed.hit.cursor is 'Where the next page starts: after => this.';
+
 create table pgembed.encoder (
   name text primary key check (name <> ''),
   fingerprint text not null check (fingerprint ~ '^[0-9a-f]{64}$'),
@@ -153,6 +173,50 @@ create index on pgembed.judgment (collection, domain, split);
 comment on table pgembed.judgment is
   'How relevant a source row is to a query: the lines of TREC''s qrels. Grade 0 or less: not relevant.';
 
+create table pgembed.lexical_statistics (
+  collection text primary key references pgembed.collection on delete cascade,
+  documents bigint not null default 0,
+  length bigint not null default 0,
+  average_length float8 not null check (average_length > 0),
+  refreshed_at timestamptz not null default now()
+);
+comment on table pgembed.lexical_statistics is
+  'What BM25 knows of a collection as a whole; written with every batch, counted anew by pgembed.refresh.';
+comment on column pgembed.lexical_statistics.documents is
+  'Chunks that are counted; deleted ones are counted until the next refresh.';
+comment on column pgembed.lexical_statistics.length is 'Words of these chunks, stop words excepted.';
+comment on column pgembed.lexical_statistics.average_length is
+  'Words of an average chunk as the stored weights have it: frozen until pgembed.refresh finds it 10 % off.';
+
+create table pgembed.lexeme (
+  collection text not null references pgembed.collection on delete cascade,
+  lexeme text collate "C" not null,
+  documents bigint not null,
+  primary key (collection, lexeme)
+);
+alter table pgembed.lexeme set (fillfactor = 70);
+comment on table pgembed.lexeme is
+  'Document frequencies of BM25: how many chunks of a collection hold a lexeme.';
+
+create table pgembed.fusion (
+  collection text primary key references pgembed.collection on delete cascade,
+  kind text not null check (kind in ('zscore', 'minmax', 'rrf')),
+  lexical_weight float8 not null check (lexical_weight between 0 and 1),
+  metrics jsonb not null default '{}',
+  fitted_at timestamptz not null default now()
+);
+comment on table pgembed.fusion is
+  'How a hybrid search of a collection fuses its dense and its lexical arm; without a row by z-scores.';
+comment on column pgembed.fusion.metrics is 'What it was fitted on, and what it reached there beside each arm alone.';
+
+create table pgembed.planner_cost (
+  name text primary key check (name in ('exact_row', 'index_tuple')),
+  microseconds float8 not null check (microseconds > 0),
+  measured_at timestamptz not null default now()
+);
+comment on table pgembed.planner_cost is
+  'What pgembed.calibrate measured on this server: the planner weighs exact search against the index with it.';
+
 create unlogged table pgembed.query_cache (
   encoder text not null,
   query_hash uuid not null,
@@ -197,8 +261,10 @@ def downgrade() -> None:
         """
     )
     op.execute(
-        "drop table pgembed.query_cache, pgembed.judgment, pgembed.router, pgembed.pilot,"
+        "drop table pgembed.query_cache, pgembed.planner_cost, pgembed.fusion, pgembed.lexeme,"
+        " pgembed.lexical_statistics, pgembed.judgment, pgembed.router, pgembed.pilot,"
         " pgembed.expert, pgembed.failure, pgembed.stale, pgembed.collection, pgembed.encoder"
     )
+    op.execute("drop type pgembed.hit")
     op.execute("drop sequence pgembed.stale_version, pgembed.claimer")
     op.execute("drop schema pgembed_data")

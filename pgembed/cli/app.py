@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from pgembed import __version__
-from pgembed.cli import collection, encoder, expert, router, search, server
+from pgembed.cli import collection, encoder, expert, fusion, planning, router, search, server
 from pgembed.cli.common import Json, Url, console, print_json, resolve_url
 from pgembed.cli.demo import demo
-from pgembed.cli.syncing import sync
+from pgembed.cli.syncing import refresh, sync
 
 app = typer.Typer(
     name="pgembed",
@@ -27,8 +27,12 @@ app.add_typer(encoder.app, name="encoder")
 app.add_typer(collection.app, name="collection")
 app.add_typer(expert.app, name="expert")
 app.add_typer(router.app, name="router")
+app.add_typer(fusion.app, name="fusion")
 app.command("sync")(sync)
+app.command("refresh")(refresh)
 app.command("search")(search.search)
+app.command("calibrate")(planning.calibrate)
+app.add_typer(planning.app, name="audit")
 app.command("demo")(demo)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pgembed.cli.common import Json, Url, connected, console, print_json, print_table
-from pgembed.errors import FilterError
+from pgembed.cli.common import Json, Url, connected, console, print_json, print_table, printable
+from pgembed.errors import FilterError, InputError
 from pgembed.searching import Explanation
 
 SHOWN_CHARACTERS = 90
@@ -24,8 +24,36 @@ def search(  # noqa: PLR0913 - one option a knob of the search
     ] = None,
     mode: Annotated[str, typer.Option(help="soft, hard, base, or the name of an expert.")] = "soft",
     hybrid: Annotated[bool, typer.Option("--hybrid", help="Also rank by words.")] = False,
+    lexical_weight: Annotated[
+        float | None,
+        typer.Option(help="Weight of the words, 0 to 1; default: as fitted, else 0.3."),
+    ] = None,
+    fusion: Annotated[
+        str | None, typer.Option(help="zscore, minmax or rrf; default: as fitted, else zscore.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="A text that rows should not be about; repeat for several."),
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Leave out rows of a lower score.")
+    ] = None,
+    offset: Annotated[int, typer.Option(help="Rows to skip.")] = 0,
+    after: Annotated[
+        str | None, typer.Option(help="Cursor of the last row of the page before, from --json.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="A column of the table to return; repeat for several.")
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="A column of whose every value few rows come back.")
+    ] = None,
+    per_group: Annotated[int, typer.Option(help="Rows of one value of --group-by.")] = 1,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which experts answered and how rows were found.")
+    ] = False,
+    buffers: Annotated[
+        bool, typer.Option("--buffers", help="With --explain: count the pages that it touches.")
     ] = False,
     url: Url = None,
     json: Json = False,
@@ -36,23 +64,49 @@ def search(  # noqa: PLR0913 - one option a knob of the search
     """
     from pgembed import searching
 
+    options: searching.SearchOptions = {
+        "k": k,
+        "filter": conditions_of(filter),
+        "mode": mode,
+        "hybrid": hybrid,
+        "lexical_weight": lexical_weight,
+        "fusion": fusion,
+        "exclude": exclude or None,
+        "min_score": min_score,
+        "offset": offset,
+        "after": _cursor(after),
+        "columns": column or None,
+        "group_by": group_by,
+        "per_group": per_group,
+    }
     with connected(url) as connection:
-        found = searching.explain(
-            connection,
-            collection,
-            text,
-            k=k,
-            filter=_conditions(filter),
-            mode=mode,
-            hybrid=hybrid,
-        )
+        if explain:
+            found = searching.explain(connection, collection, text, buffers=buffers, **options)
+            hits = found.hits
+        else:
+            hits = searching.search(connection, collection, text, **options)
     if json:
-        print_json(found if explain else found.hits)
-    else:
-        _print(found, explain=explain)
+        print_json(found if explain else hits)
+        return
+    print_table(
+        ("rank", "score", "key", "content", *(column or ())),
+        [
+            (
+                hit.rank,
+                hit.score,
+                hit.key,
+                " ".join(hit.content.split())[:SHOWN_CHARACTERS],
+                *((hit.fields or {})[name] for name in column or ()),
+            )
+            for hit in hits
+        ],
+    )
+    if explain:
+        _print_course(found)
 
 
-def _conditions(text: str | None) -> dict[str, Any] | None:
+def conditions_of(text: str | None) -> dict[str, Any] | None:
+    """A filter as it is written on the command line."""
     if text is None:
         return None
     try:
@@ -66,20 +120,23 @@ def _conditions(text: str | None) -> dict[str, Any] | None:
     return value
 
 
-def _print(found: Explanation, *, explain: bool) -> None:
+def _cursor(text: str | None) -> list[Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json_module.loads(text)
+    except ValueError as error:
+        raise InputError(f"the cursor is not json: {error}") from error
+    if not isinstance(value, list):
+        raise InputError(f"a cursor is a json array, not {text[:100]}")
+    return value
+
+
+def _print_course(found: Explanation) -> None:
+    """The steps of a search, a row each; the hits stand in the table above."""
     print_table(
-        ("rank", "score", "key", "content"),
-        [
-            (hit.rank, hit.score, hit.key, " ".join(hit.content.split())[:SHOWN_CHARACTERS])
-            for hit in found.hits
-        ],
+        ("step", "what happened"),
+        [(step.name, step.detail) for step in found.steps if step.name != "hits"],
     )
-    if explain:
-        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in found.route.weights.items())
-        console.print(f"route ({found.route.mode}): {weights}", highlight=False, markup=False)
-        console.print(f"  {found.route.reason}", highlight=False, markup=False)
-        scores = ", ".join(f"{name} {score:.3f}" for name, score in found.route.scores.items())
-        if scores:
-            console.print(f"  similarity to pilots: {scores}", highlight=False, markup=False)
-        console.print(f"plan: {found.plan.plan}", highlight=False, markup=False)
-        console.print(f"  {found.plan.why}", highlight=False, markup=False)
+    if found.route.reason:
+        console.print(printable(found.route.reason), highlight=False, markup=False)

@@ -67,6 +67,32 @@ def sync(
         raise typer.Exit(1)
 
 
+def refresh(
+    name: Annotated[str, typer.Argument(help="Collection whose words are counted.")],
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Count the words of a collection anew, which hybrid searches weigh words by.
+
+    Every batch of a sync is counted as it is written. This also forgets deleted rows, weighs the
+    chunks again where their average length moved by more than 10 %, and weighs those that a bulk
+    loader wrote itself.
+
+    Example: pgembed refresh papers
+    """
+    from pgembed.collections import refresh as run
+
+    with connected(url) as connection:
+        counted = run(connection, name)
+    if json:
+        print_json(counted)
+    else:
+        console.print(
+            f"{name}: {counted.documents} chunks, {counted.lexemes} words,"
+            f" {counted.average_length:.1f} words a chunk; {counted.rewritten} chunks weighed again"
+        )
+
+
 def _advance(progress: Progress, task: TaskID) -> Callable[[int, int], None]:
     return lambda done, total: progress.update(task, completed=done, total=total)
 

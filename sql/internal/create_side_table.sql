@@ -29,16 +29,20 @@ begin
        content_hash bytea not null,
        embedding halfvec(%3$s) not null,
        lexemes tsvector generated always as (to_tsvector(%4$L::regconfig, content)) stored,
+       bm25 sparsevec(536870912),
        encoded_at timestamptz not null default now(),
        primary key (%5$s, chunk_no),
        foreign key (%5$s) references %6$s (%7$s) on update cascade on delete cascade
      )',
     collection.name, columns, dimensions, collection.language, keys, collection.source,
     (select string_agg(format('%I', c.name), ', ' order by c.position) from unnest(collection.key_columns) with ordinality as c (name, position)));
+  -- Out of line, every vector that is compared would cost a second page: the text moves out first.
+  execute format('alter table pgembed_data.%I alter column embedding set storage main, alter column bm25 set storage main', collection.name);
   execute format('create index on pgembed_data.%I using gin (lexemes)', collection.name);
   execute format('comment on table pgembed_data.%I is %L', collection.name,
     format('Chunks and embeddings of %s, kept by pgembed.', collection.source));
   execute format('comment on column pgembed_data.%I.span is %L', collection.name, 'Characters of the content that the chunk covers, from 0.');
+  execute format('comment on column pgembed_data.%I.bm25 is %L', collection.name, 'BM25 weights of the lexemes, without their inverse document frequency.');
   execute format('comment on column pgembed_data.%I.content_hash is %L', collection.name, 'sha256 of encoder fingerprint and chunk: equal means that the embedding is still right.');
 end
 $$;

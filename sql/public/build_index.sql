@@ -10,6 +10,8 @@ begin
   if pgembed.has_hnsw(found_collection.name) then
     return false;
   end if;
+  -- Now, because without an index a rewritten row costs least.
+  perform pgembed.refresh(found_collection.name);
   execute format('create index on pgembed_data.%I using hnsw (embedding halfvec_cosine_ops)', found_collection.name);
   execute format('analyze pgembed_data.%I', found_collection.name);
   return true;

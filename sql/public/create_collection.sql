@@ -69,6 +69,7 @@ begin
   returning * into made;
   perform pgembed.check_source(made);
   perform pgembed.create_side_table(made, dimensions);
+  perform pgembed.create_wrappers(made);
   perform pgembed.attach_triggers(made);
   perform pgembed.mark_stale(made.name);
   if (select r.relrowsecurity from pg_class as r where r.oid = made.source) then

@@ -15,6 +15,7 @@ begin
       execute format('drop trigger %I on %s', trigger_name, dropped.source);
     end loop;
   end if;
+  perform pgembed.drop_wrappers(dropped.name);
   execute format('drop table if exists pgembed_data.%I', dropped.name);
   delete from pgembed.collection as c where c.name = dropped.name;
 end

@@ -13,6 +13,7 @@ declare
   on_side text := pgembed.key_match(written, pgembed.side_key(written), 'd', 's.key');
   owned text[];
   columns text;
+  average float8 := pgembed.average_length(written);
 begin
   -- An embedding that was not sent is one that the row has already, under the same hash.
   execute format(
@@ -31,24 +32,31 @@ begin
     for update of t skip locked
   ) as mine;
   execute format(
-    'delete from pgembed_data.%I as d using unnest($1) as s (key)
-     where %s and not exists (
-       select from pg_temp.pgembed_staging as n
-       where n.key = s.key and n.chunk_no = d.chunk_no and n.content_hash = d.content_hash)',
-    written.name, on_side) using owned;
+    'with gone as (
+       delete from pgembed_data.%I as d using unnest($1) as s (key)
+       where %s and not exists (
+         select from pg_temp.pgembed_staging as n
+         where n.key = s.key and n.chunk_no = d.chunk_no and n.content_hash = d.content_hash)
+       returning d.lexemes)
+     select pgembed.count_lexemes($2, array_agg(g.lexemes), -1) from gone as g',
+    written.name, on_side) using owned, written.name;
   select string_agg(format('%I', k.name), ', ' order by k.position) into columns
   from unnest(side_key) with ordinality as k (name, position);
   execute format(
-    'insert into pgembed_data.%1$I as old (%2$s, chunk_no, content, span, content_hash, embedding)
-     select %3$s, s.chunk_no, s.content, int4range(s.span_start, s.span_end), s.content_hash, s.embedding
-     from pg_temp.pgembed_staging as s
-     join %4$s as r on %5$s
-     where s.key = any ($1)
-     on conflict (%2$s, chunk_no) do update set span = excluded.span where old.span <> excluded.span',
+    'with written as (
+       insert into pgembed_data.%1$I as old (%2$s, chunk_no, content, span, content_hash, embedding, bm25)
+       select %3$s, s.chunk_no, s.content, int4range(s.span_start, s.span_end), s.content_hash, s.embedding,
+         pgembed.bm25_weights(to_tsvector($2::regconfig, s.content), $3)
+       from pg_temp.pgembed_staging as s
+       join %4$s as r on %5$s
+       where s.key = any ($1)
+       on conflict (%2$s, chunk_no) do update set span = excluded.span where old.span <> excluded.span
+       returning old.lexemes, old.xmax = 0 as is_new)
+     select pgembed.count_lexemes($4, array_agg(w.lexemes) filter (where w.is_new), 1) from written as w',
     written.name, columns,
     (select string_agg(format('r.%I', c.name), ', ' order by c.position) from unnest(written.key_columns) with ordinality as c (name, position)),
     written.source, pgembed.key_match(written, written.key_columns, 'r', 's.key')
-  ) using owned;
+  ) using owned, written.language, average, written.name;
   delete from pgembed.failure as f where f.collection = written.name and f.key = any (owned);
   delete from pgembed.stale as t where t.collection = written.name and t.key = any (owned);
   return cardinality(owned);
