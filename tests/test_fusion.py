@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pgembed import fusion_fitting
-from pgembed.bootstrap import Interval
 from pgembed.database import Connection
 from pgembed.encoders import Encoder
 from pgembed.errors import InputError, NotFoundError, TrainingError
@@ -46,13 +45,14 @@ KINDS = ("zscore", "minmax", "rrf")
 SPREAD = {
     "zscore": "array[avg(d), stddev_pop(d), avg(l), stddev_pop(l)]",
     "minmax": "array[min(d), max(d) - min(d), min(l), max(l) - min(l)]",
-    "rrf": "null::float8[]",
+    "rrf": "max(null::float8[])",
 }
 """As pgembed.page_statement has it."""
 
 scores = st.floats(-1, 30).map(lambda value: round(value, 3))
 ranks = st.none() | st.integers(1, 300)
-rows_of_candidates = st.lists(st.tuples(scores, scores, ranks, ranks), min_size=1, max_size=12)
+candidate_rows = st.tuples(scores, scores, ranks, ranks).filter(lambda row: row[2] or row[3])
+rows_of_candidates = st.lists(candidate_rows, min_size=1, max_size=12)
 
 
 def candidates_of(rows: list[tuple[Any, ...]]) -> Candidates:
@@ -88,11 +88,11 @@ def test_the_twin_scores_as_the_database_does(
 ) -> None:
     """For every kind, weight, rank and absent rank, within the spread of the first hundred."""
     candidates = candidates_of(rows)
-    known = candidates.is_first
-    for values in (candidates.dense, candidates.lexical):
-        # A width that is all rounding says nothing: both have it as an error of their own.
-        if np.ptp(values[known]) == 0 if known.any() else False:
-            return
+    if kind == "zscore":
+        # PostgreSQL's deviation of equal numbers is 0 but for rounding, numpy's is not looked at.
+        for scores_of_arm in (candidates.dense, candidates.lexical):
+            first = scores_of_arm[candidates.is_first]
+            assume(not first.any() or np.ptp(first) > 0)
     found = shared.execute(
         f"with c as (select * from unnest(%s::float8[], %s::float8[], %s::bigint[], %s::bigint[])"
         " with ordinality as c (d, l, dr, lr, place)),"
@@ -299,7 +299,7 @@ def test_a_refused_fit_leaves_what_served(
     fitted = fit_fusion(shared, "papers", encoder=tiny)
     assert not fitted.installed
     assert "below the better arm alone by 0.1000" in fitted.reason
-    assert fitted.gain == Interval(*pytest.approx((-0.1, -0.1, -0.1, 1.0)))  # type: ignore[misc]
+    assert fitted.gain.high == pytest.approx(-0.1)
     assert served(shared) == ("minmax", 0.7)
 
 
