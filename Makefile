@@ -46,12 +46,13 @@ quick: $(VENV)/.developing ## the tests that take seconds
 docs: $(VENV)/.developing ## write the generated reference pages again
 	@$(BIN)/python -m pgembed.reference docs
 
-bench: $(VENV)/.developing ## measure speed; writes benchmarks/results/core.json
+bench: $(VENV)/.developing ## measure speed and search; writes benchmarks/results/core.json and search.json
 	@$(PIP) --constraint constraints.txt torch==2.13.0
 	@$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	@.venv-peers/bin/pip install --quiet langchain-postgres==0.0.19
+	@.venv-peers/bin/pip install --quiet langchain-postgres==0.0.19 llama-index-vector-stores-postgres==0.9.0
 	@$(BIN)/python -m benchmarks.core
+	@$(BIN)/python -m benchmarks.search
 
 eval: $(VENV)/.developing ## measure quality on judged sets; writes benchmarks/results/routing.json
 	@$(PIP) --constraint constraints.txt torch==2.13.0

@@ -133,11 +133,6 @@ def scaled(
     return between
 
 
-def ordered(scores: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Candidates from the best score down; equal scores keep the order of keys."""
-    return np.argsort(-scores, kind="stable")
-
-
 def performance(
     judged: Sequence[JudgedCandidates], fusions: Sequence[Fusion]
 ) -> NDArray[np.float64]:

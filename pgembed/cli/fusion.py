@@ -27,9 +27,9 @@ def fit(
     name: Name,
     mode: Annotated[str, typer.Option(help="soft, hard, base, or the name of an expert.")] = "soft",
     split: Annotated[str, typer.Option(help="Judged queries to fit on.")] = "dev",
-    install: Annotated[
-        bool, typer.Option("--install/--dry-run", help="Install what passes, or only measure.")
-    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure only; what serves stays.")
+    ] = False,
     url: Url = None,
     json: Json = False,
 ) -> None:
@@ -42,7 +42,7 @@ def fit(
             name,
             mode=mode,
             split=split,
-            install=install,
+            install=not dry_run,
             on_progress=lambda done, total: progress.update(
                 progress.task_ids[0], completed=done, total=total
             ),
