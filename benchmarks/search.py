@@ -37,7 +37,7 @@ def bands(url: str, *, quick: bool) -> Result:
     }
     if quick:
         return {"bands": found["bands_of_20000_with_stores"]}
-    return {"bands": search_bands.measure(url, rows=ROWS, peers=False), **found}
+    return {"bands": search_bands.measure(url, rows=ROWS, stores=False), **found}
 
 
 def fusion(url: str, *, quick: bool) -> Result:

@@ -258,7 +258,14 @@ Results = dict[str, dict[str, dict[str, Any]]]
 """Figures by band and by way to search."""
 
 
-def measure(url: str, *, rows: int = 200_000, quick: bool = False, peers: bool = True) -> Results:
+def measure(
+    url: str,
+    *,
+    rows: int = 200_000,
+    quick: bool = False,
+    peers: bool = True,
+    stores: bool = True,
+) -> Results:
     """Figures by band and by way to search: ``ours``, and each peer; ``overall`` has all bands.
 
     Pages and peers are of a sample of the real predicates; ``sampled_recall_at_10`` is ours there.
@@ -268,17 +275,20 @@ def measure(url: str, *, rows: int = 200_000, quick: bool = False, peers: bool =
         rows: how many of the set's documents.
         quick: fewer queries.
         peers: measure them too.
+        stores: those of other packages among them, which load slowly.
     """
-    return figures_by_band(measured_cases(url, rows=rows, quick=quick, peers=peers))
+    return figures_by_band(measured_cases(url, rows=rows, quick=quick, peers=peers, stores=stores))
 
 
-def measured_cases(url: str, *, rows: int, quick: bool, peers: bool) -> list[Measured]:
+def measured_cases(
+    url: str, *, rows: int, quick: bool, peers: bool, stores: bool = True
+) -> list[Measured]:
     """Every case by every way to search: what ``measure`` sums up."""
     size = QUICK if quick else FULL
     with loaded(url, rows) as connection:
         corpus = read_corpus(connection, rows)
         cases = [*real_cases(corpus, size), *synthetic_cases(corpus, size)]
-        others = search_peers(connection, url, rows, cases) if peers else {}
+        others = search_peers(connection, url, rows, cases, stores) if peers else {}
         return [
             measure_case(corpus, case, others.get(number))
             for number, case in enumerate(track(cases, "Searches by band", console=console))
@@ -492,13 +502,13 @@ def exact_truth(corpus: Corpus, case: Case) -> Truth:
 
 
 def search_peers(
-    connection: Connection, url: str, rows: int, cases: Sequence[Case]
+    connection: Connection, url: str, rows: int, cases: Sequence[Case], stores: bool
 ) -> dict[int, dict[str, Found]]:
     """What the stores of the other virtual environment found, by number of the case."""
     make_items(connection)
     costly = [number for number, case in enumerate(cases) if case.costs]
-    if not PEERS.exists():
-        console.print(f"{PEERS} is not there: only plain SQL is measured beside.")
+    if not stores or not PEERS.exists():
+        console.print("Only plain SQL is measured beside.")
         return {number: {} for number in costly}
     asked = [
         {

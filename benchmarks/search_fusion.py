@@ -73,6 +73,8 @@ SETS = (
 )
 ABSTRACTS_ONLY = ("arxiv_200k",)
 """Sets whose queries are the titles of the documents."""
+INDEXED_FROM = 50_000
+"""Documents from which comparing all of them takes too long for thousands of queries."""
 DEV, TEST = 300, 500
 QUICK_TEST = 150
 """Test queries of a set in a quick run."""
@@ -123,6 +125,8 @@ def load(connection: Connection, name: str) -> None:
         connection.execute("delete from pgembed.stale where collection = %s", (name,))
     with console.status(f"BM25 weights of {name}"):
         connection.execute("select pgembed.refresh(%s)", (name,))
+        if len(documents) > INDEXED_FROM:
+            connection.execute("select pgembed.build_index(%s)", (name,))
     for place in (sql.Identifier(name), sql.Identifier("pgembed_data", name)):
         connection.execute(sql.SQL("vacuum (analyze) {}").format(place))
     add_judgments(connection, name, judgments_of(judged))

@@ -36,7 +36,8 @@ K = 10
 
 STAGING = (
     "create temporary table if not exists pgembed_staging"
-    " (key text not null, chunk_no int not null, content text not null, span_start int not null, span_end int not null,"
+    " (key text not null, chunk_no int not null, content text not null,"
+    " span_start int not null, span_end int not null,"
     " content_hash bytea not null, embedding halfvec)"
 )
 

@@ -47,6 +47,10 @@ class AuditedBand:
     plan: str
     searches: int
     recall: float | None
+    returned: int
+    """Rows of all searches."""
+    wanted: int
+    """Rows that they should have returned: min(k, matching) of each."""
     under_filled: int
     """Searches that returned fewer rows than min(k, matching)."""
     buffers: float
@@ -85,6 +89,8 @@ def audit_recall(  # noqa: PLR0913 - one argument a choice of what is asked
     """
     conditions = [filter_json(each) for each in filters] or [None]
     vectors = _vectors(connection, collection, queries, sample, mode, encoder)
+    if not vectors and queries is not None:
+        raise InputError("there is no query to audit with: the list of them is empty")
     if not vectors:
         raise InputError(
             f"collection {collection!r} has no query to be audited with: it holds no embeddings",
@@ -123,11 +129,36 @@ def by_band(audited: Sequence[AuditedSearch]) -> list[AuditedBand]:
             fmean(recalls)
             if (recalls := [g.recall for g in group if g.recall is not None])
             else None,
+            sum(g.returned for g in group),
+            sum(g.wanted for g in group),
             sum(g.returned < g.wanted for g in group),
             median(g.buffers for g in group),
         )
         for (place, plan), group in sorted(groups.items())
     ]
+
+
+def check_plot(file: Path) -> None:
+    """Refuse a plot that could not be drawn, before an audit takes its minutes.
+
+    Raises:
+        InputError: matplotlib is missing, the file's ending is no format of pictures, or its
+            folder does not exist.
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise InputError(
+            "a plot needs matplotlib", hint="pip install 'pgembed-router[plot]'"
+        ) from error
+    formats = sorted(FigureCanvasBase.get_supported_filetypes())
+    if file.suffix.removeprefix(".").lower() not in formats:
+        raise InputError(
+            f"cannot write the plot {str(file)!r}: its ending is no format of pictures",
+            hint=f"Formats are {', '.join(formats)}.",
+        )
+    if not file.absolute().parent.is_dir():
+        raise InputError(f"cannot write the plot {str(file)!r}: there is no such folder")
 
 
 def plot(bands: Sequence[AuditedBand], file: Path) -> None:
@@ -136,25 +167,24 @@ def plot(bands: Sequence[AuditedBand], file: Path) -> None:
     Raises:
         InputError: matplotlib is missing, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(
-            "a plot needs matplotlib", hint="pip install 'pgembed-router[plot]'"
-        ) from error
+    check_plot(file)
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 4), layout="constrained")
     names = [f"{each.band}\n{each.plan}" for each in bands]
     for axis, title, values in (
-        (figure.add_subplot(1, 2, 1), "recall", [each.recall or 0.0 for each in bands]),
+        (figure.add_subplot(1, 2, 1), "recall", [each.recall for each in bands]),
         (figure.add_subplot(1, 2, 2), "pages (median)", [each.buffers for each in bands]),
     ):
-        axis.bar(range(len(names)), values)
+        # A band without a match has no recall, which is not a recall of 0.
+        bars = axis.bar(range(len(names)), [value or 0.0 for value in values])
+        axis.bar_label(bars, ["none" if value is None else f"{value:.4g}" for value in values])
         axis.set_xticks(range(len(names)), names)
         axis.set_title(title)
-    figure.axes[0].set_ylim(0, 1.02)
+    figure.axes[0].set_ylim(0, 1.1)
     try:
         figure.savefig(file, dpi=110)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InputError(f"cannot write the plot {str(file)!r}: {error}") from error
 
 
@@ -166,6 +196,8 @@ def _vectors(
     mode: Mode,
     encoder: Encoder | None,
 ) -> list[list[float]]:
+    if queries is None and sample < 1:
+        raise InputError(f"sample is {sample}; it is how many queries to try, 1 or more")
     target = search_target(connection, collection)
     if queries is not None:
         return [

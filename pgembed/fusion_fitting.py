@@ -17,6 +17,7 @@ from pgembed.errors import InputError, TrainingError
 from pgembed.fusion import (
     FOLDS,
     Candidates,
+    Fusion,
     FusionFit,
     JudgedCandidates,
     fit_fusion_weights,
@@ -32,6 +33,9 @@ from pgembed.judgments import (
 from pgembed.metrics import ideal_gain
 from pgembed.model import Mode, Vector
 from pgembed.routing import load_router
+
+FEWEST_FOR_AN_ARM = 50
+"""Below this a refused fit says too little against fusing at all."""
 
 FEWEST_QUERIES = 20
 """Below this a fit is luck: on a fifth of so few queries either arm may look better."""
@@ -73,8 +77,9 @@ def fit_fusion(
 ) -> FittedFusion:
     """Fit how a collection's hybrid searches fuse meaning and words, and install it.
 
-    It is installed unless it is below the better arm in cross-validated nDCG@10; what served
-    before serves on then, and the reason is in the result.
+    It is installed unless it is below the better arm in cross-validated nDCG@10; the reason is in
+    the result. Then the better arm alone is installed, if 50 queries or more say that fusing
+    without a fit is below it too; else what served before serves on.
 
     Args:
         connection: the caller's; nothing is committed here.
@@ -103,15 +108,20 @@ def fit_fusion(
     fit = fit_fusion_weights(found, folds_of(texts))
     gain = paired_bootstrap(fit.better_arm, fit.fitted)
     refusal = _refusal(fit, gain)
+    arm = _arm_alone(fit) if refusal else None
+    fusion = arm or fit.fusion
+    reason = refusal or _praise(gain)
+    if arm:
+        reason += f"; so are plain z-scores: the {_name_of(arm)} arm alone is installed"
     result = FittedFusion(
         collection,
-        fit.fusion.kind,
-        fit.fusion.lexical_weight,
+        fusion.kind,
+        fusion.lexical_weight,
         len(found),
         **_figures(fit),
         gain=gain,
-        installed=install and refusal is None,
-        reason=refusal or _praise(gain),
+        installed=install and (arm is not None or refusal is None),
+        reason=reason,
     )
     if result.installed:
         _install(connection, result, mode, split)
@@ -131,6 +141,17 @@ def _refusal(fit: FusionFit, gain: Interval) -> str | None:
             f" {-gain.mean:.4f} nDCG@10 ({_interval(gain)})"
         )
     return None
+
+
+def _arm_alone(fit: FusionFit) -> Fusion | None:
+    """The better arm, where fusing without a fit would be below it too; None with few queries."""
+    if len(fit.fitted) < FEWEST_FOR_AN_ARM or fit.zscore.mean() >= fit.better_arm.mean():
+        return None
+    return Fusion("zscore", float(fit.better_arm is fit.lexical))
+
+
+def _name_of(arm: Fusion) -> str:
+    return "lexical" if arm.lexical_weight else "dense"
 
 
 def _praise(gain: Interval) -> str:

@@ -1,23 +1,22 @@
-"""pgembed.auditing and the commands calibrate and audit."""
+"""pgembed.auditing."""
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from pgembed.auditing import AuditedSearch, audit_recall, by_band, plot
-from pgembed.cli.app import app
+from pgembed.auditing import AuditedSearch, audit_recall, by_band, check_plot, plot
 from pgembed.database import Connection
 from pgembed.errors import FilterError, InputError, NotFoundError
 
-
-def run(url: str, *arguments: str) -> tuple[int, str]:
-    """Exit status and output of a command."""
-    result = CliRunner().invoke(app, [*arguments, "--url", url], env={"COLUMNS": "200"})
-    return result.exit_code, result.stdout
+SEARCHES = [
+    AuditedSearch("1-10 %", "exact", 9, 9, 9, 1.0, 30),
+    AuditedSearch("1-10 %", "hnsw", 900, 10, 8, 0.8, 10),
+    AuditedSearch("1-10 %", "hnsw", 900, 10, 10, 1.0, 20),
+    AuditedSearch("no filter", "hnsw", 900, 10, 10, None, 20),
+]
 
 
 def test_an_audit_finds_nothing_wrong_with_exact_searches(shared: Connection) -> None:
@@ -44,55 +43,50 @@ def test_texts_are_routed_like_any_query(shared: Connection) -> None:
 
 
 def test_bands_are_summed_up() -> None:
-    """By band and plan: mean recall, short results, median pages."""
-    found = by_band(
-        [
-            AuditedSearch("1-10 %", "exact", 9, 9, 9, 1.0, 30),
-            AuditedSearch("1-10 %", "hnsw", 900, 10, 8, 0.8, 10),
-            AuditedSearch("1-10 %", "hnsw", 900, 10, 10, 1.0, 20),
-            AuditedSearch("no filter", "hnsw", 900, 10, 10, None, 20),
-        ]
-    )
-    assert [(b.band, b.plan, b.searches, b.recall, b.under_filled, b.buffers) for b in found] == [
-        ("no filter", "hnsw", 1, None, 0, 20),
-        ("1-10 %", "exact", 1, 1.0, 0, 30),
-        ("1-10 %", "hnsw", 2, 0.9, 1, 15),
+    """By band and plan, from no filter on: mean recall, rows, short results, median pages."""
+    found = by_band(SEARCHES)
+    assert [(each.band, each.plan, each.searches) for each in found] == [
+        ("no filter", "hnsw", 1),
+        ("1-10 %", "exact", 1),
+        ("1-10 %", "hnsw", 2),
     ]
+    assert [each.recall for each in found] == [None, 1.0, 0.9]
+    assert [(each.returned, each.wanted) for each in found] == [(10, 10), (9, 9), (18, 20)]
+    assert [each.under_filled for each in found] == [0, 0, 1]
+    assert [each.buffers for each in found] == [20, 30, 15]
 
 
-def test_mistakes_are_named(shared: Connection, tmp_path: Path) -> None:
-    """Unknown collections, wrong filters and a plot of an unknown format."""
+def test_mistakes_are_named(shared: Connection) -> None:
+    """Unknown collections, wrong filters and numbers, and nothing to ask."""
     with pytest.raises(NotFoundError), shared.transaction():
         audit_recall(shared, "nope")
     with pytest.raises(FilterError), shared.transaction():
         audit_recall(shared, "papers", filters=[{"nope": 1}])
-    with pytest.raises(InputError, match="no query"):
+    with pytest.raises(InputError, match="0 or more"), shared.transaction():
+        audit_recall(shared, "papers", k=-1)
+    with pytest.raises(InputError, match="1 or more"):
+        audit_recall(shared, "papers", sample=0)
+    with pytest.raises(InputError, match="list of them is empty"):
         audit_recall(shared, "papers", queries=[])
-    with pytest.raises(InputError, match="cannot write the plot"):
-        plot([], tmp_path / "plot.nonsense")
 
 
-def test_the_audit_command_prints_and_plots(shared_url: str, tmp_path: Path) -> None:
-    """A table or json, and a picture; the exit status follows --at-least."""
-    picture = tmp_path / "recall.png"
-    arguments = ["audit", "recall", "papers", "--sample", "3", "--filter", '{"topic": "a"}']
-    status, out = run(shared_url, *arguments, "--plot", str(picture))
-    assert status == 0
-    assert "10-50 %" in out
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    status, out = run(shared_url, *arguments, "--json", "--at-least", "0.99")
-    assert status == 0
-    assert json.loads(out)[0]["recall"] == 1
-    assert run(shared_url, *arguments, "--at-least", "1.1")[0] == 1
-    queries = tmp_path / "queries.txt"
-    queries.write_text("red apple\n\nslow train\n")
-    status, out = run(shared_url, *arguments, "--queries", str(queries), "--json")
-    assert json.loads(out)[0]["searches"] == 2
-    assert run(shared_url, *arguments, "--queries", str(tmp_path / "none.txt"))[0] == 2
+def test_a_plot_is_drawn(tmp_path: Path) -> None:
+    """A picture in the format of the ending; a band without recall is no trouble."""
+    for name, start in (("plot.png", b"\x89PNG"), ("plot.svg", b"<?xml")):
+        plot(by_band(SEARCHES), tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(start)
 
 
-def test_calibrating_too_small_a_collection_says_so(shared_url: str) -> None:
-    """The error of the database, with its hint."""
-    result = CliRunner().invoke(app, ["calibrate", "papers", "--url", shared_url])
-    assert isinstance(result.exception, InputError)
-    assert "60 chunks" in str(result.exception)
+def test_a_plot_that_cannot_be_drawn_says_so_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong ending, a folder that does not exist, and matplotlib missing, with the command."""
+    with pytest.raises(InputError, match="no format of pictures") as raised:
+        check_plot(tmp_path / "plot.nonsense")
+    assert "png" in str(raised.value.hint)
+    with pytest.raises(InputError, match="no such folder"):
+        check_plot(tmp_path / "none" / "plot.png")
+    monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
+    with pytest.raises(InputError) as raised:
+        check_plot(tmp_path / "plot.png")
+    assert raised.value.hint == "pip install 'pgembed-router[plot]'"

@@ -82,7 +82,11 @@ def planted(
 
 
 @ON_SHARED
-@given(rows=rows_of_candidates, kind=st.sampled_from(KINDS), weight=st.floats(0, 1))
+@given(
+    rows=rows_of_candidates,
+    kind=st.sampled_from(KINDS),
+    weight=st.integers(0, 1000).map(lambda share: share / 1000),
+)
 def test_the_twin_scores_as_the_database_does(
     shared: Connection, rows: list[tuple[Any, ...]], kind: FusionKind, weight: float
 ) -> None:
@@ -280,7 +284,7 @@ def test_a_fit_is_stored_with_its_provenance(shared: Connection, tiny: Encoder) 
     """Queries, mode, split, date and figures stand beside it."""
     ask(shared, 30)
     fitted = fit_fusion(shared, "papers", mode="base", encoder=tiny)
-    metrics = list_fusions(shared)[-1].metrics
+    (metrics,) = [each.metrics for each in list_fusions(shared) if each.collection == "papers"]
     assert (metrics["queries"], metrics["mode"], metrics["split"]) == (30, "base", "dev")
     assert metrics["ndcg_at_10"]["dense"] == pytest.approx(fitted.dense, abs=1e-5)
     assert metrics["gain_over_better_arm"]["low"] == fitted.gain.low
@@ -301,6 +305,25 @@ def test_a_refused_fit_leaves_what_served(
     assert "below the better arm alone by 0.1000" in fitted.reason
     assert fitted.gain.high == pytest.approx(-0.1)
     assert served(shared) == ("minmax", 0.7)
+
+
+@pytest.mark.parametrize(("dense", "lexical", "weight"), [(0.5, 0.3, 0.0), (0.3, 0.5, 1.0)])
+def test_where_fusing_only_harms_the_better_arm_serves(
+    shared: Connection,
+    tiny: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+    dense: float,
+    lexical: float,
+    weight: float,
+) -> None:
+    """Fitted or not, fusing is below an arm on 50 queries: that arm alone is installed."""
+    ask(shared, 30)
+    fit = fit_with(0.4, dense, lexical, 50)
+    monkeypatch.setattr(fusion_fitting, "fit_fusion_weights", lambda *_: fit)
+    fitted = fit_fusion(shared, "papers", encoder=tiny)
+    assert fitted.installed
+    assert "arm alone is installed" in fitted.reason
+    assert served(shared) == ("zscore", weight)
 
 
 def test_few_queries_do_not_change_what_serves(shared: Connection, tiny: Encoder) -> None:

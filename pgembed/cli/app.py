@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pgembed import __version__
-from pgembed.cli import collection, encoder, expert, fusion, planning, router, search, server
+from pgembed.cli import audit, collection, encoder, expert, fusion, planning, router, search, server
 from pgembed.cli.common import Json, Url, console, print_json, resolve_url
 from pgembed.cli.demo import demo
 from pgembed.cli.syncing import refresh, sync
@@ -32,7 +32,7 @@ app.command("sync")(sync)
 app.command("refresh")(refresh)
 app.command("search")(search.search)
 app.command("calibrate")(planning.calibrate)
-app.add_typer(planning.app, name="audit")
+app.add_typer(audit.app, name="audit")
 app.command("demo")(demo)
 
 

@@ -1,28 +1,25 @@
-"""The commands ``calibrate`` and ``audit``: what searches cost, and what they find."""
+"""The command ``calibrate``: what searches cost on this server."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pgembed.cli.common import (
-    Json,
-    Url,
-    connected,
-    console,
-    print_json,
-    print_table,
-    progress_bar,
-)
-from pgembed.cli.search import conditions_of
+from pgembed.cli.common import Json, Url, connected, console, errors, print_json, print_table
 
-app = typer.Typer(no_args_is_help=True, help="Check what searches return.")
+COLUMNS = ("name", "unit", "before", "after", "note")
+"""What ``pgembed.calibrate`` returns, in its order."""
 
 
 def calibrate(
-    name: Annotated[str, typer.Argument(help="A collection with an index, the largest one.")],
+    name: Annotated[
+        str | None, typer.Argument(help="A collection with an index, the largest one.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Time that measuring may take.")] = 5,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Forget what was measured; needs no collection.")
+    ] = False,
     url: Url = None,
     json: Json = False,
 ) -> None:
@@ -32,73 +29,50 @@ def calibrate(
 
     Example: pgembed calibrate papers
     """
+    if reset:
+        _reset(url, json)
+        return
+    if name is None:
+        raise typer.BadParameter("a collection to measure with is missing", param_hint="NAME")
     from pgembed.database import rows_of, translated
 
-    with connected(url) as connection, translated(), console.status("Measuring ..."):
-        rows = rows_of(connection, "select * from pgembed.calibrate(%s)", (name,))
-    if json:
-        print_json({cost: {"before": before, "microseconds": now} for cost, before, now in rows})
-    else:
-        print_table(("cost", "microseconds before", "now"), rows)
-
-
-@app.command()
-def recall(  # noqa: PLR0913 - one option a choice of what is asked
-    name: Annotated[str, typer.Argument(help="Collection to audit.")],
-    queries: Annotated[
-        Path | None, typer.Option(help="Text file, a query a line. Default: cached queries.")
-    ] = None,
-    filter: Annotated[
-        list[str] | None, typer.Option(help="Json conditions to search with; repeat for several.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="Rows of a search.")] = 10,
-    sample: Annotated[int, typer.Option(help="Queries, where there is no file of them.")] = 100,
-    plot: Annotated[Path | None, typer.Option(help="Draw recall and pages into this file.")] = None,
-    at_least: Annotated[
-        float | None, typer.Option(help="Exit with status 1 if recall is lower in any band.")
-    ] = None,
-    url: Url = None,
-    json: Json = False,
-) -> None:
-    """Compare searches with exact ones: recall, rows and pages by how much a filter matches.
-
-    Exit status 1 when a search returned fewer rows than match.
-
-    Example: pgembed audit recall papers --filter '{"year": {"gte": 2020}}' --plot recall.png
-    """
-    from pgembed import auditing
-
-    texts = None if queries is None else _lines(queries)
-    with connected(url) as connection, progress_bar("Searches", quiet=json) as progress:
-        audited = auditing.audit_recall(
+    # On standard error, so that it is no part of what a program reads.
+    with connected(url) as connection, translated(), errors.status("Measuring ..."):
+        rows = rows_of(
             connection,
-            name,
-            queries=texts,
-            filters=[conditions_of(each) or {} for each in filter or ()],
-            k=k,
-            sample=sample,
-            on_progress=lambda done, total: progress.update(
-                progress.task_ids[0], completed=done, total=total
-            ),
+            "select name, unit, before, after, note from pgembed.calibrate(%s, %s::float8)",
+            (name, seconds),
         )
-    bands = auditing.by_band(audited)
-    if plot is not None:
-        auditing.plot(bands, plot)
     if json:
-        print_json(bands)
-    else:
-        print_table(
-            ("band", "plan", "searches", "recall", "under-filled", "pages"),
-            [(b.band, b.plan, b.searches, b.recall, b.under_filled, b.buffers) for b in bands],
+        print_json([dict(zip(COLUMNS, row, strict=True)) for row in rows])
+        return
+    print_table(
+        COLUMNS[:4],
+        [(label, unit, _figure(before), _figure(after)) for label, unit, before, after, _ in rows],
+    )
+    for label, *_, note in rows:
+        if note:
+            console.print(f"{label}: {note}", style="yellow")
+
+
+def _reset(url: str | None, json: bool) -> None:
+    """Delete the costs: the usual ratio serves again."""
+    from pgembed.database import rows_of, translated
+
+    with connected(url) as connection, translated():
+        rows = rows_of(
+            connection, "delete from pgembed.planner_cost returning name, microseconds", ()
         )
-    low = at_least is not None and any(b.recall is not None and b.recall < at_least for b in bands)
-    if low or any(b.under_filled for b in bands):
-        raise typer.Exit(1)
+    if json:
+        print_json({"forgotten": dict(sorted(rows))})
+    elif rows:
+        console.print("Forgotten. Searches weigh the index by its usual costs again.")
+    else:
+        console.print("Nothing was measured. Searches weigh the index by its usual costs.")
 
 
-def _lines(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"cannot read {str(file)!r}: {error}") from error
-    return [line for line in lines if line.strip()]
+def _figure(value: float | None) -> str | None:
+    """Four digits that count: costs are fractions of a microsecond, thresholds thousands."""
+    if value is None:
+        return None
+    return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"

@@ -23,7 +23,10 @@ begin
        select case
          when jsonb_array_length($9) = 7 then array[($9 ->> 3)::float8, ($9 ->> 4)::float8, ($9 ->> 5)::float8, ($9 ->> 6)::float8]
          when $13 = ''minmax'' then array[min(dense), max(dense) - min(dense), min(lexical), max(lexical) - min(lexical)]
-         when $13 = ''zscore'' then array[avg(dense), stddev_pop(dense), avg(lexical), stddev_pop(lexical)]
+         -- Of equal numbers the deviation is 0, or nearly 0 by rounding, which would divide into anything.
+         when $13 = ''zscore'' then array[
+           avg(dense), case when max(dense) > min(dense) then stddev_pop(dense) else 0 end,
+           avg(lexical), case when max(lexical) > min(lexical) then stddev_pop(lexical) else 0 end]
        end as four
        from scored where is_first),
      fused as (

@@ -40,7 +40,7 @@ begin
   end if;
   select r.* into run
   from pgembed.run_search(
-    explain_search.collection, explain_search.query, explain_search.k, explain_search.filter, explain_search.hybrid, explain_search.query_text,
+    explain_search.collection, explain_search.query, explain_search.k, explain_search.filter, coalesce(explain_search.hybrid, false), explain_search.query_text,
     explain_search.lexical_weight, explain_search.fusion, explain_search.exclude, explain_search.min_score, explain_search."offset",
     explain_search.after, explain_search.columns, explain_search.group_by, explain_search.per_group
   ) as r;

@@ -21,7 +21,7 @@ as $$
 begin
   return query select h.*
   from pgembed.run_search(
-    search.collection, search.query, search.k, search.filter, search.hybrid, search.query_text, search.lexical_weight, search.fusion,
+    search.collection, search.query, search.k, search.filter, coalesce(search.hybrid, false), search.query_text, search.lexical_weight, search.fusion,
     search.exclude, search.min_score, search."offset", search.after, search.columns, search.group_by, search.per_group
   ) as r
   cross join lateral unnest(r.hits) as h;

@@ -13,6 +13,8 @@ declare
   on_side text := pgembed.key_match(written, pgembed.side_key(written), 'd', 's.key');
   owned text[];
   columns text;
+  gone tsvector[];
+  fresh tsvector[];
   average float8 := pgembed.average_length(written);
 begin
   -- An embedding that was not sent is one that the row has already, under the same hash.
@@ -38,8 +40,8 @@ begin
          select from pg_temp.pgembed_staging as n
          where n.key = s.key and n.chunk_no = d.chunk_no and n.content_hash = d.content_hash)
        returning d.lexemes)
-     select pgembed.count_lexemes($2, array_agg(g.lexemes), -1) from gone as g',
-    written.name, on_side) using owned, written.name;
+     select array_agg(g.lexemes) from gone as g',
+    written.name, on_side) into gone using owned;
   select string_agg(format('%I', k.name), ', ' order by k.position) into columns
   from unnest(side_key) with ordinality as k (name, position);
   execute format(
@@ -52,13 +54,15 @@ begin
        where s.key = any ($1)
        on conflict (%2$s, chunk_no) do update set span = excluded.span where old.span <> excluded.span
        returning old.lexemes, old.xmax = 0 as is_new)
-     select pgembed.count_lexemes($4, array_agg(w.lexemes) filter (where w.is_new), 1) from written as w',
+     select array_agg(w.lexemes) filter (where w.is_new) from written as w',
     written.name, columns,
     (select string_agg(format('r.%I', c.name), ', ' order by c.position) from unnest(written.key_columns) with ordinality as c (name, position)),
     written.source, pgembed.key_match(written, written.key_columns, 'r', 's.key')
-  ) using owned, written.language, average, written.name;
+  ) into fresh using owned, written.language, average;
   delete from pgembed.failure as f where f.collection = written.name and f.key = any (owned);
   delete from pgembed.stale as t where t.collection = written.name and t.key = any (owned);
+  -- Last, because all who write to the collection wait for each other here.
+  perform pgembed.count_lexemes(written.name, gone, -1), pgembed.count_lexemes(written.name, fresh, 1);
   return cardinality(owned);
 end
 $$;
