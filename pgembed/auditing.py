@@ -170,18 +170,21 @@ def plot(bands: Sequence[AuditedBand], file: Path) -> None:
     check_plot(file)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    names = [f"{each.band}\n{each.plan}" for each in bands]
-    for axis, title, values in (
-        (figure.add_subplot(1, 2, 1), "recall", [each.recall for each in bands]),
-        (figure.add_subplot(1, 2, 2), "pages (median)", [each.buffers for each in bands]),
+    figure = Figure(figsize=(9, 1.5 + 0.4 * len(bands)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axis, title, values, form in (
+        (left, "recall", [each.recall for each in bands], ".3f"),
+        (right, "pages (median)", [each.buffers for each in bands], ",.0f"),
     ):
         # A band without a match has no recall, which is not a recall of 0.
-        bars = axis.bar(range(len(names)), [value or 0.0 for value in values])
-        axis.bar_label(bars, ["none" if value is None else f"{value:.4g}" for value in values])
-        axis.set_xticks(range(len(names)), names)
+        bars = axis.barh(range(len(bands)), [value or 0.0 for value in values])
+        labels = ["none" if value is None else format(value, form) for value in values]
+        axis.bar_label(bars, labels, padding=3)
+        axis.margins(x=0.2)
+        axis.locator_params(axis="x", nbins=5)
         axis.set_title(title)
-    figure.axes[0].set_ylim(0, 1.1)
+    left.set_yticks(range(len(bands)), [f"{each.band}, {each.plan}" for each in bands])
+    left.invert_yaxis()
     try:
         figure.savefig(file, dpi=110)
     except OSError as error:

@@ -32,9 +32,7 @@ def test_costs_are_kept_and_used(points: Connection) -> None:
     assert list(found) == NAMES
     assert [each["unit"] for each in found.values()] == ["microseconds"] * 2 + ["chunks"] * 2
     assert [found[name]["before"] for name in NAMES[:2]] == [None, None]
-    kept = dict(
-        points.execute("select name, microseconds from pgembed.planner_cost").fetchall()  # type: ignore[arg-type]
-    )
+    kept = dict(points.execute("select name, microseconds from pgembed.planner_cost").fetchall())
     assert kept == {name: found[name]["after"] for name in NAMES[:2]}
     assert scalar(points, THRESHOLD) == found["threshold, k = 100"]["after"]
     again = calibrated(points)
