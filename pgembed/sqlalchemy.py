@@ -86,7 +86,7 @@ def search(
 def _argument(name: str, value: Any) -> sa.ColumnElement[Any]:
     kind, default = OPTIONS[name]
     value = default if value is None else value
-    if value is None:
+    if value is None or (name == "exclude" and not len(value)):
         return sa.null()
     if name == "exclude":
         return array([_as_vector(vector) for vector in value])

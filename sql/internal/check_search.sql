@@ -39,13 +39,17 @@ begin
     and jsonb_typeof(check_search.after -> 2) = 'string'
     and not jsonb_path_exists(check_search.after, '$[0, 1, 3 to last] ? (@.type() != "number" && @.type() != "null")')
     and jsonb_typeof(check_search.after -> 0) = 'number' and jsonb_typeof(check_search.after -> 1) = 'number'
-    and (check_search.after -> 0) between '1' and '2000000000'
+    and (check_search.after -> 0) between '1' and '2000000000' and check_search.after ->> 0 ~ '^[0-9]+$'
+    and (check_search.after -> 1) between '-1e300' and '1e300'
   ) then
     raise exception using errcode = 'PGE03',
       message = format('after is %s, which is no cursor', left(check_search.after::text, 100)),
       hint = 'Give the cursor of the last hit of the page before.';
   elsif check_search.after is not null and (jsonb_array_length(check_search.after) = 7) <> check_search.hybrid then
     raise exception using errcode = 'PGE03', message = 'the cursor comes from another search: one of the two is hybrid, the other is not';
+  end if;
+  if cardinality(check_search.columns) > 50 or array_position(check_search.columns, null) is not null then
+    raise exception using errcode = 'PGE03', message = format('columns are up to 50 names, none of them null, unlike %s', left(check_search.columns::text, 100));
   end if;
   select n.name into unknown
   from unnest(check_search.columns || check_search.group_by) as n (name)

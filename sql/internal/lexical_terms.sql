@@ -5,9 +5,9 @@ begin atomic
   -- ln(1 + (N - df + 0.5) / (df + 0.5)), as Lucene has it: never negative. A word said twice counts twice.
   select
     t.lexeme,
-    coalesce(l.documents, 0) as documents,
+    greatest(l.documents, 0) as documents,
     coalesce(cardinality(t.positions), 1)
-    * ln(1 + (greatest(coalesce(s.documents, 0) - coalesce(l.documents, 0), 0) + 0.5) / (coalesce(l.documents, 0) + 0.5)) as weight,
+    * ln(1 + (greatest(coalesce(s.documents, 0) - greatest(l.documents, 0), 0) + 0.5) / (greatest(l.documents, 0) + 0.5)) as weight,
     pgembed.bm25_dimension(t.lexeme) as dimension
   -- Nobody searches for more words than these.
   from unnest(to_tsvector(((lexical_terms.collection).language)::regconfig, left(lexical_terms.words, 10000))) as t

@@ -20,6 +20,8 @@ create or replace function pgembed.run_search(
 -- Stable: every query below sees the rows of one snapshot, so none vanishes between two of them.
 language plpgsql stable
 set search_path from current
+-- A cursor holds scores: all of their digits, whatever the session shows.
+set extra_float_digits = 1
 as $$
 declare
   searched pgembed.collection := pgembed.collection_named(run_search.collection);
@@ -49,6 +51,8 @@ begin
     searched, run_search.k, run_search.hybrid, run_search.query_text, run_search.lexical_weight, run_search.fusion,
     run_search.skip, run_search.after, run_search.columns, run_search.group_by, run_search.per_group);
   perform pgembed.checked_query(searched, u.unwanted, 'exclude') from unnest(unwanted) as u (unwanted);
+  -- Of length 1, because half precision takes numbers from 6e-8 to 65504 only.
+  unwanted := (select array_agg(l2_normalize(u.unwanted)) from unnest(unwanted) as u (unwanted));
   rows_before := coalesce((run_search.after ->> 0)::int, run_search.skip);
   needed := least(rows_before::bigint + run_search.k, 1000000000);
   if unwanted is not null then
@@ -71,7 +75,6 @@ begin
     nearness := turned.nearness;
     trace := trace || jsonb_build_object('exclude_nearness', nearness);
   end if;
-  -- Of length 1, because half precision takes numbers from 6e-8 to 65504 only.
   direction := l2_normalize(direction);
   if run_search.hybrid then
     words := pgembed.lexical_vector(searched, run_search.query_text);
@@ -88,7 +91,7 @@ begin
     depth := least(depth, 2000000000);
     select a.* into dense
     from pgembed.dense_arm(searched, direction::halfvec, least(needed, depth)::int, depth::int, planned) as a;
-    keys := case when cut then dense.keys[run_search.skip + 1:run_search.skip + run_search.k] else dense.keys end;
+    keys := case when cut then dense.keys[least(run_search.skip + 1::bigint, 2000000000)::int:least(run_search.skip + run_search.k::bigint, 2000000000)::int] else dense.keys end;
     if run_search.hybrid then
       select a.keys, a.scores, a.detail into lexical_keys, lexical_scores, lexical_how
       from pgembed.lexical_arm(searched, run_search.query_text, depth::int, planned.predicate) as a;

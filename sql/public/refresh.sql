@@ -9,10 +9,11 @@ declare
   weighed_with float8;
   words bigint;
 begin
+  -- Writers wait before they begin: none writes weights of the old length, or is counted twice or not at all.
+  execute format('lock table pgembed_data.%I in share row exclusive mode', refreshed.name);
   insert into pgembed.lexical_statistics as s (collection, average_length) values (refreshed.name, 1)
   on conflict on constraint lexical_statistics_pkey do nothing;
-  -- Writers wait for this row before they count, so that nothing is counted twice or not at all.
-  select s.average_length into weighed_with from pgembed.lexical_statistics as s where s.collection = refreshed.name for update;
+  select s.average_length into weighed_with from pgembed.lexical_statistics as s where s.collection = refreshed.name;
   delete from pgembed.lexeme as l where l.collection = refreshed.name;
   insert into pgembed.lexeme (collection, lexeme, documents)
   select refreshed.name, t.word, t.ndoc from ts_stat(format('select lexemes from pgembed_data.%I', refreshed.name)) as t;

@@ -15,8 +15,11 @@ declare
   columns text;
   gone tsvector[];
   fresh tsvector[];
-  average float8 := pgembed.average_length(written);
+  average float8;
 begin
+  -- Before anything else, as pgembed.refresh and the build of the index do: whoever waits holds nothing that they need.
+  execute format('lock table pgembed_data.%I in row exclusive mode', written.name);
+  average := pgembed.average_length(written);
   -- An embedding that was not sent is one that the row has already, under the same hash.
   execute format(
     'update pg_temp.pgembed_staging as s set embedding = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgembed.database import Connection
+from pgembed.database import Connection, connect
 from pgembed.errors import NotFoundError
 from tests.reference import bm25
 from tests.sql.support import create_collection, embed, refused, scalar
@@ -175,3 +177,38 @@ def test_the_language_of_a_collection_counts(shared: Connection) -> None:
         (vector,),
     ).fetchall()
     assert {key for (key,) in found} == {"1", "2"}
+
+
+def test_writers_and_a_refresh_take_turns(migrated_url: str) -> None:
+    """Neither a deadlock nor a weight of the old length, whoever comes first."""
+    with connect(migrated_url) as connection:
+        make_notes(connection, [f"tree stone {n}" for n in range(200)])
+        connection.execute("select pgembed.build_index('notes')")
+        connection.execute("update notes set body = body || %s", (" cloud bird moon river" * 5,))
+
+        def write() -> None:
+            with connect(migrated_url) as writer:
+                embed(writer, "notes")
+
+        def refresh() -> None:
+            with connect(migrated_url) as other:
+                for _ in range(5):
+                    other.execute("select pgembed.refresh('notes')")
+
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(write), pool.submit(refresh)]:
+                done.result()
+        connection.execute("select pgembed.refresh('notes')")
+        wrong = scalar(
+            connection,
+            "select count(*) from pgembed_data.notes as d, pgembed.lexical_statistics as s"
+            " where s.collection = 'notes' and d.bm25 <> pgembed.bm25_weights(d.lexemes, s.average_length)",
+        )
+        assert wrong == 0
+        counted = connection.execute(COUNTED).fetchall()
+        assert (
+            counted
+            == connection.execute(
+                "select word, ndoc from ts_stat('select lexemes from pgembed_data.notes') order by word collate \"C\""
+            ).fetchall()
+        )

@@ -76,6 +76,22 @@ def test_pages_stay_when_rows_come_and_go(shared: Connection) -> None:
     assert third
 
 
+def test_cursors_hold_all_digits(shared: Connection) -> None:
+    """Pages do not repeat rows in a session that shows fewer digits."""
+    shared.execute("set local extra_float_digits = -3")
+    keys = [hit[0] for page in pages(shared, "papers", random_query(5, 32), 5) for hit in page]
+    assert len(keys) == len(set(keys)) == 60
+
+
+def test_any_offset_and_length_are_answered(shared: Connection) -> None:
+    """Beyond what an integer holds nothing is left; vectors of any length can be excluded."""
+    query = random_query(4, 32)
+    assert hits(shared, "papers", query, 2_147_483_647, offset=2_147_483_647) == []
+    for length in (1e-9, 1e6):
+        unwanted = as_literal(np.full(32, length))
+        assert len(hits(shared, "papers", query, 60, exclude=[unwanted])) == 60
+
+
 def test_offset_skips(shared: Connection) -> None:
     """Offset is the same as leaving the first rows out; beyond the end nothing comes."""
     query = random_query(4, 32)
@@ -100,6 +116,9 @@ def test_offset_skips(shared: Connection) -> None:
         ('after => \'[1, 0.5, "7"]\', "offset" => 3', "not both"),
         ("after => '[1, 0.5, \"7\"]', hybrid => true, query_text => 'a'", "another search"),
         ('"offset" => -1', "offset is -1"),
+        ("after => '[1.5, 0.5, \"7\"]'", "no cursor"),
+        ("after => '[1, 1e400, \"7\"]'", "no cursor"),
+        ("columns => array['year', null]", "none of them null"),
         ("per_group => 0", "per_group is 0"),
         ("columns => '{nope}'", "'nope'"),
         ("group_by => 'nope; drop table papers'", "drop table"),
