@@ -133,13 +133,20 @@ def scale_lines(result: Result) -> list[str]:
     """Milliseconds by rows and kind."""
     if "scale" not in result:
         return []
-    kinds = list(next(iter(result["scale"].values())))
+    kinds = kinds_of(result)
     lines = ["## Rows", "", "Milliseconds, p50 / p95, one client, caches warm.", ""]
     lines += ["| rows | " + " | ".join(kinds) + " |", "|---" * (1 + len(kinds)) + "|"]
     for rows, times in result["scale"].items():
         cells = (f"{times[kind]['p50']} / {times[kind]['p95']}" for kind in kinds)
         lines.append(f"| {int(rows):,} | " + " | ".join(cells) + " |")
-    return lines
+    ratios = ", ".join(str(each["hybrid_cpu_over_arms"]) for each in result["scale"].values())
+    return [*lines, "", f"CPU of a hybrid search over its arms apart, by rows: {ratios}."]
+
+
+def kinds_of(result: Result) -> list[str]:
+    """Kinds of queries that were timed."""
+    first = next(iter(result.get("scale", {}).values()), {})
+    return [kind for kind, found in first.items() if isinstance(found, dict)]
 
 
 def plot(result: Result, file: Path) -> None:
@@ -152,7 +159,7 @@ def plot(result: Result, file: Path) -> None:
     for axis, key in zip(axes, ("recall_at_10", "buffers_vs_best_median"), strict=False):
         axis.barh(names[::-1], [shown[name][key] or 0 for name in names[::-1]])
         axis.set_title(key.replace("_", " "))
-    for kind in next(iter(result.get("scale", {}).values()), {}):
+    for kind in kinds_of(result):
         rows = [int(each) for each in result["scale"]]
         axes[2].loglog(rows, [t[kind]["p50"] for t in result["scale"].values()], "o-", label=kind)
     axes[2].set_title("milliseconds at the median by rows")
