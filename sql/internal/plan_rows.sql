@@ -34,8 +34,12 @@ begin
     predicate := null;
   end if;
   select greatest(r.reltuples, 0) into total from pg_class as r where r.oid = side;
-  -- Where both cost the same: exact_row * n = (visits * index_tuple + exact_row) * oversampling * k * N / n.
-  threshold := least(greatest(sqrt((visits * index_tuple / exact_row + 1) * oversampling * plan_rows.k * total), 500), 50000);
+  -- Where both cost the same: exact_row * n = (visits * index_tuple + exact_row) * oversampling * k * N / n. A small table is
+  -- read as a whole for less than a scan of the index reads.
+  threshold := case
+    when total <= 3000 then 3000
+    else least(greatest(sqrt((visits * index_tuple / exact_row + 1) * oversampling * plan_rows.k * total), 500), 50000)
+  end;
   begin
     execute format('explain (format json) select from %s as d %s', side, pgembed.side_matching(collection, predicate)) into explained;
   exception when undefined_function or datatype_mismatch or indeterminate_datatype then
