@@ -87,7 +87,7 @@ class Size:
     """Of each synthetic band: so many of those nearest to each pivot; all with costs."""
 
 
-QUICK = Size(real=120, real_costs=40, synthetic=1)
+QUICK = Size(real=120, real_costs=16, synthetic=1)
 FULL = Size(real=2_000, real_costs=200, synthetic=3)
 
 

@@ -76,7 +76,7 @@ ABSTRACTS_ONLY = ("arxiv_200k",)
 INDEXED_FROM = 50_000
 """Documents from which comparing all of them takes too long for thousands of queries."""
 DEV, TEST = 300, 500
-QUICK_TEST = 150
+QUICK_TEST = 80
 """Test queries of a set in a quick run."""
 DATABASE = "pgembed_benchmark_fusion"
 
