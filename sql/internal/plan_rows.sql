@@ -21,8 +21,6 @@ declare
   -- usual ratio.
   exact_row float8 := coalesce((select c.microseconds from pgembed.planner_cost as c where c.name = 'exact_row'), 1);
   index_tuple float8 := coalesce((select c.microseconds from pgembed.planner_cost as c where c.name = 'index_tuple'), 0.25);
-  -- Elements that a scan visits for each that it gives.
-  visits constant float8 := 11;
   -- Rows that are asked for, so that recall is 0.99.
   oversampling constant float8 := 1.5;
   explained json;
@@ -34,11 +32,11 @@ begin
     predicate := null;
   end if;
   select greatest(r.reltuples, 0) into total from pg_class as r where r.oid = side;
-  -- Where both cost the same: exact_row * n = (visits * index_tuple + exact_row) * oversampling * k * N / n. A small table is
+  -- Where both cost the same: exact_row * n = (scan_visits * index_tuple + exact_row) * oversampling * k * N / n. A small table is
   -- read as a whole for less than a scan of the index reads.
   threshold := case
     when total <= 3000 then 3000
-    else least(greatest(sqrt((visits * index_tuple / exact_row + 1) * oversampling * plan_rows.k * total), 500), 50000)
+    else least(greatest(sqrt((pgembed.scan_visits() * index_tuple / exact_row + 1) * oversampling * plan_rows.k * total), 500), 50000)
   end;
   begin
     execute format('explain (format json) select from %s as d %s', side, pgembed.side_matching(collection, predicate)) into explained;

@@ -90,8 +90,7 @@ begin
     exact_times := exact_times || greatest(long_time - short_time, long_time / 10) / greatest(many_matched - few_matched, 1);
   end loop;
   select 1e6 * percentile_cont(0.5) within group (order by t.took) into exact_row from unnest(exact_times[2:]) as t (took);
-  -- For each row that it gives a scan visits about 11 elements, as pgembed.plan_rows has it.
-  select 1e6 * percentile_cont(0.5) within group (order by t.took) / 11 into index_tuple from unnest(index_times[2:]) as t (took);
+  select 1e6 * percentile_cont(0.5) within group (order by t.took) / pgembed.scan_visits() into index_tuple from unnest(index_times[2:]) as t (took);
   -- 16 times off the usual ratio either way: a disturbed measurement must not make every search exact, or none.
   plausible := least(greatest(index_tuple, exact_row / 64), exact_row * 4);
   select array_agg((pgembed.plan_rows(measured, k, null)).threshold order by k) into thresholds from unnest('{10,100}'::int[]) as k;
