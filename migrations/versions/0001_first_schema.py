@@ -19,7 +19,7 @@ comment on sequence pgembed.claimer is
 
 create sequence pgembed.stale_version;
 comment on sequence pgembed.stale_version is
-  'Fencing tokens of the queue: every change of a source row takes a new one.';
+  'Numbers of changes: fencing tokens of the queue.';
 
 create type pgembed.hit as (
   key text,
@@ -72,6 +72,9 @@ create table pgembed.collection (
   max_tokens int not null check (max_tokens > 0),
   overlap int not null check (overlap >= 0),
   language text not null,
+  expires_column text,
+  capture text not null default 'origin' check (capture in ('origin', 'always')),
+  paused_at timestamptz,
   created_at timestamptz not null default now(),
   check (overlap < max_tokens)
 );
@@ -81,20 +84,41 @@ comment on column pgembed.collection.max_tokens is 'Longest chunk in tokens of t
 comment on column pgembed.collection.overlap is 'Tokens that neighbouring chunks share.';
 comment on column pgembed.collection.language is
   'Text search configuration of the lexical arm.';
+comment on column pgembed.collection.expires_column is
+  'Column of the source that says when a row leaves search; null where rows stay.';
+comment on column pgembed.collection.capture is
+  'Which writers the triggers see: origin, all but replication; always, replication too.';
+comment on column pgembed.collection.paused_at is 'Since when nothing is claimed; null while it runs.';
+
+create table pgembed.change (
+  collection text not null,
+  priority smallint not null check (priority in (0, 1)),
+  id bigint not null default nextval('pgembed.stale_version'),
+  row_count int not null,
+  keys text[] not null,
+  changed_at timestamptz not null default now(),
+  primary key (collection, priority, id)
+);
+comment on table pgembed.change is
+  'What writers changed, a row a statement and thousand keys: claim moves it to the queue.';
+comment on column pgembed.change.priority is '0 for an edit, 1 for a statement that changed more than 100 rows.';
 
 create table pgembed.stale (
   collection text not null references pgembed.collection on delete cascade,
   key text not null,
   version bigint not null default nextval('pgembed.stale_version'),
+  priority smallint not null default 2 check (priority between 0 and 2),
   enqueued_at timestamptz not null default now(),
   attempts int not null default 0,
   claimed_by int,
   leased_until timestamptz,
   primary key (collection, key)
 );
-create index on pgembed.stale (collection, enqueued_at, key);
+create index on pgembed.stale (collection, priority, enqueued_at, key);
 comment on table pgembed.stale is
-  'Source rows that wait to be embedded, each once; the triggers of a collection fill it.';
+  'Source rows that wait to be embedded, each once.';
+comment on column pgembed.stale.priority is
+  '0 for an edit, 1 for bulk changes, 2 for a backfill: the lower is embedded first.';
 comment on column pgembed.stale.version is
   'Fencing token: a write-back counts only while the version is still the claimed one.';
 comment on column pgembed.stale.claimed_by is
@@ -227,6 +251,67 @@ create unlogged table pgembed.query_cache (
 );
 comment on table pgembed.query_cache is
   'Base embeddings of queries by md5 of their text; may be emptied at any time.';
+
+create table pgembed.worker (
+  id int primary key,
+  host text not null,
+  pid int not null,
+  version text not null,
+  collections text[],
+  started_at timestamptz not null default now(),
+  seen_at timestamptz not null default now(),
+  requests bigint not null default 0,
+  documents bigint not null default 0,
+  chunks bigint not null default 0,
+  failures bigint not null default 0,
+  last_error text,
+  last_error_at timestamptz
+);
+comment on table pgembed.worker is
+  'What each worker last said of itself; one whose advisory lock is gone is dead.';
+comment on column pgembed.worker.id is 'Its claimer number.';
+comment on column pgembed.worker.collections is 'The collections that it serves; null for all.';
+comment on column pgembed.worker.requests is 'Query texts that it encoded since its start.';
+
+create unlogged table pgembed.encode_request (
+  token uuid primary key default gen_random_uuid(),
+  number bigint generated always as identity,
+  encoder text not null,
+  routing_version text not null,
+  mode text not null,
+  query text not null,
+  cache_key uuid not null,
+  requested_at timestamptz not null default clock_timestamp(),
+  claimed_by int,
+  answer vector,
+  error text,
+  error_code text,
+  error_hint text,
+  answered_at timestamptz
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+create index on pgembed.encode_request (number) where answered_at is null;
+comment on table pgembed.encode_request is
+  'Query texts that SQL sessions wait for: a worker answers, the session fetches and deletes.';
+
+create unlogged table pgembed.encode_cache (
+  cache_key uuid primary key,
+  embedding vector,
+  encoded_at timestamptz not null default now()
+);
+create index on pgembed.encode_cache (encoded_at);
+comment on table pgembed.encode_cache is
+  'Query vectors that workers answered with; may be emptied at any time.';
+comment on column pgembed.encode_cache.cache_key is 'md5 of encoder, routing, mode and text.';
+comment on column pgembed.encode_cache.embedding is 'Null until the same text was asked for twice.';
+
+create table pgembed.loopback (
+  only_one boolean primary key default true check (only_one),
+  conninfo text not null,
+  created_at timestamptz not null default now()
+);
+revoke all on pgembed.loopback from public;
+comment on table pgembed.loopback is
+  'How a session reaches this database a second time, to hand a text to a worker: holds a password, for the owner alone.';
 """
 
 
@@ -261,9 +346,10 @@ def downgrade() -> None:
         """
     )
     op.execute(
-        "drop table pgembed.query_cache, pgembed.planner_cost, pgembed.fusion, pgembed.lexeme,"
+        "drop table pgembed.loopback, pgembed.encode_cache, pgembed.encode_request, pgembed.worker,"
+        " pgembed.query_cache, pgembed.planner_cost, pgembed.fusion, pgembed.lexeme,"
         " pgembed.lexical_statistics, pgembed.judgment, pgembed.router, pgembed.pilot,"
-        " pgembed.expert, pgembed.failure, pgembed.stale, pgembed.collection, pgembed.encoder"
+        " pgembed.expert, pgembed.failure, pgembed.stale, pgembed.change, pgembed.collection, pgembed.encoder"
     )
     op.execute("drop type pgembed.hit")
     op.execute("drop sequence pgembed.stale_version, pgembed.claimer")
