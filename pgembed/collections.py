@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 
@@ -21,8 +22,12 @@ class CollectionStatus:
     encoder: str
     chunks: int
     stale: int
+    """Source rows that wait; one that changed several times counts so often until it is claimed."""
     failed: int
     indexed: bool
+    oldest: datetime | None
+    """Since when the oldest of them waits."""
+    paused_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ def create_collection(  # noqa: PLR0913 - one argument a property of the collect
     max_tokens: int | None = None,
     overlap: int | None = None,
     language: str = "english",
+    expires: str | None = None,
+    capture: str = "origin",
 ) -> None:
     """Make the rows of a table searchable; see ``pgembed.create_collection`` in SQL.
 
@@ -73,6 +80,8 @@ def create_collection(  # noqa: PLR0913 - one argument a property of the collect
         max_tokens: longest chunk; None takes what the encoder takes.
         overlap: tokens that neighbouring chunks share; None takes an eighth of ``max_tokens``.
         language: text search configuration of the words.
+        expires: a column, timestamp with time zone, that says when a row leaves search.
+        capture: ``always`` where rows arrive by logical replication, else ``origin``.
 
     Raises:
         InputError, NotFoundError, SourceError: the argument at fault is named.
@@ -86,13 +95,15 @@ def create_collection(  # noqa: PLR0913 - one argument a property of the collect
         "max_tokens": max_tokens,
         "overlap": overlap,
         "language": language,
+        "expires": expires,
+        "capture": capture,
     }
     _check_table(connection, source)
     with translated():
         connection.execute(
             "select pgembed.create_collection(%(name)s, %(source)s::text::regclass,"
             " %(content)s::text[], %(encoder)s, %(key)s::text[], %(max_tokens)s::int,"
-            " %(overlap)s::int, %(language)s)",
+            " %(overlap)s::int, %(language)s, %(expires)s, %(capture)s)",
             arguments,
         )
 

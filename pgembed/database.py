@@ -19,6 +19,7 @@ from pgembed.errors import (
     PgembedError,
     SchemaError,
     SourceError,
+    WorkerError,
 )
 
 Connection = psycopg.Connection[Any]
@@ -29,6 +30,7 @@ ERRORS: dict[str, type[PgembedError]] = {
     "PGE03": InputError,
     "PGE04": FingerprintError,
     "PGE05": SourceError,
+    "PGE06": WorkerError,
     "22P05": InputError,  # \u0000 within jsonb
 }
 """Which error each SQLSTATE becomes: ours, and those of texts that PostgreSQL cannot hold."""

@@ -13,6 +13,7 @@ class PgembedError(Exception):
         │   └── FilterError      PGE02  a filter names an unknown column, operator or type
         ├── NotFoundError        PGE01  no such collection, encoder, expert or router
         ├── SourceError          PGE05  a source table lost a column, or has no key
+        ├── WorkerError          PGE06  no worker answered in time, or none is running
         ├── SchemaError                 pgembed is not installed here, or at another version
         ├── EncoderError                a model file is missing, corrupt or unsupported
         │   └── FingerprintError PGE04  a model is not the one that made the vectors
@@ -42,6 +43,10 @@ class NotFoundError(PgembedError, LookupError):
 
 class SourceError(PgembedError):
     """The source table of a collection cannot serve: no key, or a column is gone."""
+
+
+class WorkerError(PgembedError):
+    """No worker is running, cannot be reached, or did not answer in time."""
 
 
 class SchemaError(PgembedError):

@@ -27,7 +27,16 @@ from pgembed.database import ERRORS
 WIDEST = 96
 """Characters of a signature that stays on one line."""
 
-FROM_MODULES = ("evaluation.evaluate", "evaluation.SystemScores", "sqlalchemy.search")
+FROM_MODULES = (
+    "diagnosis.diagnose",
+    "diagnosis.Check",
+    "evaluation.evaluate",
+    "evaluation.SystemScores",
+    "loopback.set_up_loopback",
+    "loopback.Loopback",
+    "sqlalchemy.encode",
+    "sqlalchemy.search",
+)
 """Public names that are imported from a module of pgembed."""
 
 GENERATED = "<!-- Written by `make docs`; change the source instead. -->\n"
@@ -69,10 +78,10 @@ def write(folder: Path) -> None:
         (folder / "reference" / name).write_text(text, encoding="utf-8")
 
 
-def sql_functions() -> dict[str, tuple[str, str]]:
-    """Signature and comment of every public SQL function, by name."""
+def sql_functions() -> dict[str, list[tuple[str, str]]]:
+    """Signatures and comments of every public SQL function and its overloads, by name."""
     files = [path for path in resources.sql_files() if path.parent.name == "public"]
-    return {path.stem: _function(path.read_text(encoding="utf-8")) for path in files}
+    return {path.stem: _functions(path.read_text(encoding="utf-8")) for path in files}
 
 
 def sql_tables() -> dict[str, tuple[str, list[Column]]]:
@@ -95,8 +104,9 @@ def sql_page() -> str:
         "## Functions\n",
         "\n".join(f"- [{name}](#pgembed{name})" for name in functions) + "\n",
         *(
-            f"### pgembed.{name}\n\n```sql\n{signature}\n```\n\n{comment}\n"
-            for name, (signature, comment) in functions.items()
+            f"### pgembed.{name}\n\n"
+            + "\n".join(f"```sql\n{signature}\n```\n\n{comment}\n" for signature, comment in made)
+            for name, made in functions.items()
         ),
         "## Tables\n",
         *(_table_section(name, *table) for name, table in tables.items()),
@@ -133,12 +143,17 @@ def _page(*parts: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
 
-def _function(text: str) -> tuple[str, str]:
-    signature = re.search(r"create or replace function (.*?)\nlanguage ", text, re.DOTALL)
-    comment = re.search(rf"comment on function .*? is\s+{_SQL_TEXT};", text, re.DOTALL)
-    assert signature is not None
-    assert comment is not None
-    return signature.group(1), _unquoted(comment.group(1))
+def _functions(text: str) -> list[tuple[str, str]]:
+    signatures = re.findall(
+        r"create or replace (?:function|procedure) (.*?)\n(?:language |--)", text, re.DOTALL
+    )
+    comments = re.findall(
+        rf"comment on (?:function|procedure) .*? is\s+{_SQL_TEXT};", text, re.DOTALL
+    )
+    return [
+        (signature, _unquoted(comment))
+        for signature, comment in zip(signatures, comments, strict=True)
+    ]
 
 
 def _unquoted(text: str) -> str:

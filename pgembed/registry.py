@@ -69,13 +69,21 @@ def list_encoders(connection: Connection) -> list[EncoderSpec]:
     return [_spec(row) for row in rows]
 
 
-def open_registered(connection: Connection, name: str, fingerprint: str | None = None) -> Encoder:
+def open_registered(
+    connection: Connection,
+    name: str,
+    fingerprint: str | None = None,
+    *,
+    threads: int | None = None,
+) -> Encoder:
     """The model of a registered encoder, opened once a process.
 
     Args:
         connection: the caller's.
         name: of the encoder.
         fingerprint: of the encoder where the caller knows it: saves the look-up when it is open.
+        threads: batches that run at the same time, where it is not open yet; by default one a
+            processor.
 
     Raises:
         NotFoundError: no such encoder.
@@ -94,6 +102,7 @@ def open_registered(connection: Connection, name: str, fingerprint: str | None =
             document_prefix=spec.document_prefix,
             max_tokens=spec.max_tokens,
             dimensions=spec.dimensions,
+            threads=threads,
         )
         if encoder.spec.fingerprint != spec.fingerprint:
             raise FingerprintError(

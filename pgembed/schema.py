@@ -13,6 +13,7 @@ from psycopg import sql
 from pgembed import resources
 from pgembed.database import connect, database_url
 from pgembed.errors import SchemaError
+from pgembed.loopback import drop_loopback_role, loopback_role
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -78,6 +79,7 @@ def migrate(url: str, *, revision: str = "head") -> Migration:
         schema, version = _extension(connection)
         before = current_revision(connection)
         _check_known(before)
+        loopback = loopback_role(connection) if revision == "base" else None
     engine = create_engine(
         "postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool
     )
@@ -94,7 +96,8 @@ def migrate(url: str, *, revision: str = "head") -> Migration:
         raise
     with connect(url) as connection:
         after = current_revision(connection)
-    return Migration(before, after, _advice(version))
+        left = drop_loopback_role(connection, loopback) if loopback else None
+    return Migration(before, after, left or _advice(version))
 
 
 def migration_sql(*, extension_schema: str = "public") -> str:

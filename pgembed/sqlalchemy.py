@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
 from sqlalchemy.sql.selectable import TableValuedAlias
 
-from pgembed.model import Vector
+from pgembed.model import Mode, Vector
 
 OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "lexical_weight": (sa.Float, None),
@@ -24,10 +25,19 @@ OPTIONS: Mapping[str, tuple[Any, Any]] = {
 }
 """Type and default of the arguments of ``pgembed.search`` in SQL from the seventh on."""
 
+OF_TEXT: Mapping[str, tuple[Any, Any]] = {
+    "mode": (sa.Text, "soft"),
+    "hybrid": (sa.Boolean, False),
+    **OPTIONS,
+    "exclude": (ARRAY(sa.Text), None),
+    "fresh": (sa.Boolean, False),
+}
+"""The same of its overload for a text, from the fifth on."""
+
 
 def search(
     collection: str,
-    vector: Vector | Sequence[float],
+    query: str | Vector | Sequence[float],
     *,
     k: int = 10,
     filter: Mapping[str, Any] | None = None,
@@ -39,35 +49,44 @@ def search(
 
     It works in sync and async sessions alike, because it is an expression only::
 
-        hit = pgembed.sqlalchemy.search("papers", vector, k=5, filter={"year": {"gte": 2020}})
+        hit = pgembed.sqlalchemy.search("papers", "red apples", k=5, filter={"year": {"gte": 2020}})
         select(Paper, hit.c.score).join(hit, hit.c.key == cast(Paper.id, Text)).order_by(hit.c.rank)
 
     Args:
         collection: its name.
-        vector: what to search with, shape (dimensions,): ``Router.query_vector`` gives a routed
-            one.
+        query: a text, which a worker encodes and routes; or a vector of shape (dimensions,), such
+            as one of ``Router.query_vector``.
         k: rows wanted.
         filter: conditions on the source table's columns.
-        words: the query's text, for a hybrid search; None searches by vector alone.
+        words: beside a vector, the query's text for a hybrid search; None searches by vector
+            alone. A text has its own: ``hybrid=True``.
         name: alias of the result in the statement.
         **options: further arguments of ``pgembed.search`` in SQL: ``lexical_weight``, ``fusion``,
-            ``exclude`` (vectors), ``min_score``, ``offset``, ``after``, ``columns``, ``group_by``,
-            ``per_group``.
+            ``exclude`` (vectors beside a vector, texts beside a text), ``min_score``, ``offset``,
+            ``after``, ``columns``, ``group_by``, ``per_group``; with a text also ``mode``,
+            ``hybrid`` and ``fresh``.
 
     Raises:
         TypeError: there is no such option.
     """
-    if unknown := sorted(set(options) - set(OPTIONS)):
-        raise TypeError(f"search has no option {unknown[0]!r}; options are {', '.join(OPTIONS)}")
-    conditions = None if filter is None else dict(filter)
+    known = OF_TEXT if isinstance(query, str) else OPTIONS
+    if unknown := sorted(set(options) - set(known)):
+        raise TypeError(f"search has no option {unknown[0]!r}; options are {', '.join(known)}")
+    if isinstance(query, str):
+        if words is not None:
+            raise TypeError("words go with a vector; a text is searched by its own: hybrid=True")
+        asked: tuple[Any, ...] = ()
+        target: sa.ColumnElement[Any] = sa.cast(query, sa.Text)
+    else:
+        asked = (words is not None, sa.cast(words, sa.Text))
+        target = _as_vector(query)
     function = sa.func.pgembed.search(
         sa.cast(collection, sa.Text),
-        _as_vector(vector),
+        target,
         sa.cast(k, sa.Integer),
-        sa.cast(conditions, JSONB(none_as_null=True)),
-        words is not None,
-        sa.cast(words, sa.Text),
-        *(_argument(name, options.get(name)) for name in OPTIONS),
+        sa.cast(None if filter is None else dict(filter), JSONB(none_as_null=True)),
+        *asked,
+        *(_argument(*known[name], options.get(name)) for name in known),
     )
     return function.table_valued(
         sa.column("key", sa.Text),
@@ -83,13 +102,32 @@ def search(
     )
 
 
-def _argument(name: str, value: Any) -> sa.ColumnElement[Any]:
-    kind, default = OPTIONS[name]
+def encode(collection: str, query: str, *, mode: Mode = "soft") -> sa.ColumnElement[Any]:
+    """The vector of a query text, which a worker encodes and routes, as a part of a statement.
+
+    Encoded once a statement, whatever the number of rows that are compared with it::
+
+        apples = pgembed.sqlalchemy.encode("papers", "red apples")
+        select(Chunk.content).order_by(Chunk.embedding.cosine_distance(apples)).limit(10)
+
+    Args:
+        collection: its name.
+        query: the text.
+        mode: ``soft``, ``hard``, ``base``, or an expert's name.
+    """
+    # As a subquery, which PostgreSQL runs once; of the type of the stored vectors, for their index.
+    vector = sa.func.pgembed.encode(
+        sa.cast(collection, sa.Text), sa.cast(query, sa.Text), sa.cast(mode, sa.Text)
+    )
+    return sa.select(sa.cast(vector, HALFVEC)).scalar_subquery()
+
+
+def _argument(kind: Any, default: Any, value: Any) -> sa.ColumnElement[Any]:
     value = default if value is None else value
-    if value is None or (name == "exclude" and not len(value)):
+    if value is None:
         return sa.null()
-    if name == "exclude":
-        return array([_as_vector(vector) for vector in value])
+    if kind is None:
+        return array([_as_vector(vector) for vector in value]) if len(value) else sa.null()
     return sa.cast(value, kind)
 
 

@@ -29,6 +29,11 @@ def copied_database(server: str, template: str, name: str) -> Iterator[str]:
             connection.execute(drop)
 
 
+def url_of(connection: Connection) -> str:
+    """How to connect to the same database again."""
+    return make_conninfo(connection.info.dsn, password=connection.info.password)
+
+
 @contextmanager
 def cleared(url: str) -> Iterator[Connection]:
     """A connection; its collections, tables, experts and routers are gone at the end."""

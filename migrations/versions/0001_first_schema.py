@@ -264,6 +264,7 @@ create table pgembed.worker (
   documents bigint not null default 0,
   chunks bigint not null default 0,
   failures bigint not null default 0,
+  throughput float8 not null default 0,
   last_error text,
   last_error_at timestamptz
 );
@@ -271,6 +272,7 @@ comment on table pgembed.worker is
   'What each worker last said of itself; one whose advisory lock is gone is dead.';
 comment on column pgembed.worker.id is 'Its claimer number.';
 comment on column pgembed.worker.collections is 'The collections that it serves; null for all.';
+comment on column pgembed.worker.throughput is 'Source rows a second of late.';
 comment on column pgembed.worker.requests is 'Query texts that it encoded since its start.';
 
 create unlogged table pgembed.encode_request (
@@ -290,6 +292,7 @@ create unlogged table pgembed.encode_request (
   answered_at timestamptz
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 create index on pgembed.encode_request (number) where answered_at is null;
+comment on sequence pgembed.encode_request_number_seq is 'Numbers requests in the order of their arrival.';
 comment on table pgembed.encode_request is
   'Query texts that SQL sessions wait for: a worker answers, the session fetches and deletes.';
 
@@ -339,7 +342,7 @@ def downgrade() -> None:
             select p.oid::regprocedure::text from pg_catalog.pg_proc as p
             where p.pronamespace = 'pgembed'::regnamespace
           ) loop
-            execute 'drop function if exists ' || item || ' cascade';
+            execute 'drop routine if exists ' || item || ' cascade';
           end loop;
         end
         $$

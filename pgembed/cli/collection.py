@@ -29,6 +29,13 @@ def create(  # noqa: PLR0913 - one option a property of the collection
     language: Annotated[
         str, typer.Option(help="Text search configuration of the words.")
     ] = "english",
+    expires: Annotated[
+        str | None,
+        typer.Option(help="A timestamptz column: rows leave search when it has passed."),
+    ] = None,
+    capture: Annotated[
+        str, typer.Option(help="origin, or always where rows arrive by logical replication.")
+    ] = "origin",
     url: Url = None,
 ) -> None:
     """Make the rows of a table searchable; then run pgembed sync.
@@ -49,6 +56,8 @@ def create(  # noqa: PLR0913 - one option a property of the collection
             max_tokens=max_tokens,
             overlap=overlap,
             language=language,
+            expires=expires,
+            capture=capture,
         )
     console.print(f"Collection {name} is created. Embed its rows: pgembed sync {name}")
 
@@ -64,8 +73,15 @@ def list_(url: Url = None, json: Json = False) -> None:
         print_json(listed)
     else:
         print_table(
-            ("collection", "source", "encoder", "chunks", "stale", "failed", "indexed"),
-            [(c.name, c.source, c.encoder, c.chunks, c.stale, c.failed, c.indexed) for c in listed],
+            ("collection", "source", "encoder", "chunks", "stale", "failed", "indexed", "paused"),
+            [
+                (
+                    *(each.name, each.source, each.encoder, each.chunks, each.stale, each.failed),
+                    each.indexed,
+                    each.paused_at is not None,
+                )
+                for each in listed
+            ],
         )
 
 

@@ -12,8 +12,8 @@ begin
       hint = format('Remove the collection: select pgembed.drop_collection(%L);', collection.name);
   end if;
   select string_agg(format('%I', wanted.name), ', '), bool_or(wanted.name = any (collection.key_columns)) into lost, lost_key
-  from unnest(collection.key_columns || collection.content_columns) as wanted (name)
-  where not exists (
+  from unnest(collection.key_columns || collection.content_columns || collection.expires_column) as wanted (name)
+  where wanted.name is not null and not exists (
     select from pg_attribute as a
     where a.attrelid = collection.source and a.attname = wanted.name and a.attnum > 0 and not a.attisdropped
   );
@@ -23,6 +23,7 @@ begin
       hint = format(
         'Its columns are %s. ' || case
           when lost_key then 'Give the key its name back, then: select pgembed.mark_stale(%L); or drop the collection and create it anew.'
+          when lost = quote_ident(collection.expires_column) then 'Name the column to expire by anew: select pgembed.set_expiry(%L, ''...'');'
           else 'Name the content anew: select pgembed.set_content(%L, ''{...}'');'
         end,
         pgembed.column_names(collection.source), collection.name);

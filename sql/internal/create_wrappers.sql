@@ -9,7 +9,7 @@ declare
   typed text;
   casts text;
   taken constant text[] := '{query, k, filter, hybrid, query_text, lexical_weight, fusion, exclude, min_score, offset, after, columns, group_by, per_group,
-    rank, score, dense_score, lexical_score, fields, cursor, distance}';
+    mode, fresh, rank, score, dense_score, lexical_score, fields, cursor, distance}';
 begin
   select
     string_agg(format('d.%I', pgembed.side_column(c.name)), ', ' order by c.position),
@@ -37,8 +37,23 @@ begin
        from pgembed.search(%4$L, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as h;
      end',
     searching, typed, casts, collection.name);
-  execute format('comment on function %s is %L', searching,
+  execute format('comment on function %s(vector, int, jsonb, boolean, text, float8, text, vector[], float8, int, jsonb, text[], text, int) is %L', searching,
     format('pgembed.search of collection %L, with keys in their own types.', collection.name));
+  execute format(
+    'create or replace function %1$s(
+       query text, k int default 10, filter jsonb default null, mode text default ''soft'', hybrid boolean default false,
+       lexical_weight float8 default null, fusion text default null, exclude text[] default null, min_score float8 default null,
+       "offset" int default 0, after jsonb default null, columns text[] default null, group_by text default null, per_group int default 1,
+       fresh boolean default false
+     ) returns table (%2$s, rank int, score float8, chunk_no int, content text, dense_score float8, lexical_score float8, fields jsonb, cursor jsonb)
+     language sql rows 10
+     begin atomic
+       select %3$s, h.rank, h.score, h.chunk_no, h.content, h.dense_score, h.lexical_score, h.fields, h.cursor
+       from pgembed.search(%4$L, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) as h;
+     end',
+    searching, typed, casts, collection.name);
+  execute format('comment on function %s(text, int, jsonb, text, boolean, float8, text, text[], float8, int, jsonb, text[], text, int, boolean) is %L', searching,
+    format('pgembed.search of collection %L for a text, with keys in their own types.', collection.name));
   -- Parsed, stable and without settings, so that PostgreSQL puts it in place of the call: the index serves the caller's own limit.
   execute format(
     'create or replace function %1$s(query vector) returns table (%2$s, chunk_no int, content text, distance float8)
@@ -52,4 +67,4 @@ begin
 end
 $$;
 comment on function pgembed.create_wrappers(pgembed.collection) is
-  'Makes the two functions of a collection that return its keys in their own types: search_<name>, and rank_<name> to compose with.';
+  'Makes the functions of a collection that return its keys in their own types: search_<name> for a vector or a text, and rank_<name> to compose with.';

@@ -27,9 +27,10 @@ declare
 begin
   perform pgembed.check_source(collection);
   predicate := pgembed.compile_filter(collection.source, plan_rows.filter);
+  predicate := concat_ws(' and ', nullif(predicate, 'true'), pgembed.unexpired(collection, 's'));
   -- The source is joined only where it decides which rows are seen.
-  if predicate = 'true' and not row_security_active(collection.source) then
-    predicate := null;
+  if predicate = '' then
+    predicate := case when row_security_active(collection.source) then 'true' end;
   end if;
   select greatest(r.reltuples, 0) into total from pg_class as r where r.oid = side;
   -- Where both cost the same: exact_row * n = (scan_visits * index_tuple + exact_row) * oversampling * k * N / n. A small table is

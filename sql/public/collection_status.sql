@@ -5,7 +5,9 @@ create or replace function pgembed.collection_status() returns table (
   chunks bigint,
   stale bigint,
   failed bigint,
-  indexed boolean
+  indexed boolean,
+  oldest timestamptz,
+  paused_at timestamptz
 )
 language plpgsql stable
 set search_path from current
@@ -19,12 +21,19 @@ begin
     source := item.source::text;
     encoder := item.encoder;
     execute format('select count(*) from pgembed_data.%I', item.name) into chunks;
-    select count(*) into stale from pgembed.stale as t where t.collection = item.name;
+    select
+      (select count(*) from pgembed.stale as t where t.collection = item.name)
+        + (select coalesce(sum(c.row_count), 0) from pgembed.change as c where c.collection = item.name),
+      least(
+        (select min(t.enqueued_at) from pgembed.stale as t where t.collection = item.name),
+        (select min(c.changed_at) from pgembed.change as c where c.collection = item.name))
+    into stale, oldest;
     select count(*) into failed from pgembed.failure as f where f.collection = item.name;
     indexed := pgembed.has_hnsw(item.name);
+    paused_at := item.paused_at;
     return next;
   end loop;
 end
 $$;
 comment on function pgembed.collection_status() is
-  'Every collection: its chunks, how many source rows are stale or failed, and whether the HNSW index exists.';
+  'Every collection: its chunks, how many source rows are stale (one that changed several times counts so often until it is claimed) or failed, whether the HNSW index exists, since when the oldest waits, and whether sync is paused.';

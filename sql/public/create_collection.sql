@@ -6,7 +6,9 @@ create or replace function pgembed.create_collection(
   key text[] default null,
   max_tokens int default null,
   overlap int default null,
-  language text default 'english'
+  language text default 'english',
+  expires text default null,
+  capture text default 'origin'
 ) returns void
 language plpgsql
 set search_path from current
@@ -39,6 +41,11 @@ begin
   dimensions := (pgembed.encoder_named(create_collection.encoder)).dimensions;
   key_columns := pgembed.source_key(create_collection.source, create_collection.key);
   perform pgembed.check_content(create_collection.source, create_collection.content);
+  perform pgembed.check_expiry(create_collection.source, create_collection.expires);
+  if coalesce(create_collection.capture, '') not in ('origin', 'always') then
+    raise exception using errcode = 'PGE03',
+      message = format('capture is %L; it is origin, or always where rows arrive by replication', create_collection.capture);
+  end if;
   begin
     select c.oid::regconfig::text into configuration
     from pg_ts_config as c
@@ -61,10 +68,10 @@ begin
     raise exception using errcode = 'PGE03',
       message = format('overlap is %s; neighbouring chunks of %s tokens share 0 to %s', shared, tokens, tokens - 1);
   end if;
-  insert into pgembed.collection (name, encoder, source, key_columns, content_columns, max_tokens, overlap, language)
+  insert into pgembed.collection (name, encoder, source, key_columns, content_columns, max_tokens, overlap, language, expires_column, capture)
   values (
     create_collection.name, create_collection.encoder, create_collection.source, key_columns, create_collection.content,
-    tokens, shared, configuration
+    tokens, shared, configuration, create_collection.expires, create_collection.capture
   )
   returning * into made;
   perform pgembed.check_source(made);
@@ -79,5 +86,5 @@ begin
   end if;
 end
 $$;
-comment on function pgembed.create_collection(text, regclass, text[], text, text[], int, int, text) is
-  'Makes the rows of a table searchable: content names the columns whose text is embedded; key defaults to the primary key. Existing rows become stale; pgembed sync embeds them.';
+comment on function pgembed.create_collection(text, regclass, text[], text, text[], int, int, text, text, text) is
+  'Makes the rows of a table searchable: content names the columns whose text is embedded; key defaults to the primary key. Existing rows become stale; pgembed sync, or a worker, embeds them. expires names a column that says when a row leaves search; capture always takes what arrives by logical replication too.';

@@ -17,6 +17,7 @@ begin
   end if;
   perform pgembed.drop_wrappers(dropped.name);
   execute format('drop table if exists pgembed_data.%I', dropped.name);
+  delete from pgembed.change as c where c.collection = dropped.name;
   delete from pgembed.collection as c where c.name = dropped.name;
 end
 $$;

@@ -111,3 +111,58 @@ comment on function pgembed.explain_search(
   text, vector, int, jsonb, boolean, text, float8, text, vector[], float8, int, jsonb, text[], text, int, vector, text, boolean
 ) is
   'Runs a search and tells its course, a row a step, as text and as json: route (of the base embedding, where given), filter, plan and why, rows of each arm, fusion, buffers if asked, and the scores of the hits. Arguments are those of pgembed.search.';
+
+create or replace function pgembed.explain_search(
+  collection text,
+  query text,
+  k int default 10,
+  filter jsonb default null,
+  mode text default 'soft',
+  hybrid boolean default false,
+  lexical_weight float8 default null,
+  fusion text default null,
+  exclude text[] default null,
+  min_score float8 default null,
+  "offset" int default 0,
+  after jsonb default null,
+  columns text[] default null,
+  group_by text default null,
+  per_group int default 1,
+  fresh boolean default false,
+  buffers boolean default false
+) returns table (step int, name text, detail text, data jsonb)
+language plpgsql
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  unwanted vector[] := array(select pgembed.encode(explain_search.collection, u.text, 'base') from unnest(explain_search.exclude) as u (text));
+  started timestamptz := clock_timestamp();
+  encoded record := pgembed.query_vector(explain_search.collection, explain_search.query, explain_search.mode);
+  milliseconds numeric := round(1000 * extract(epoch from clock_timestamp() - started), 3);
+  memo text[] := array[current_setting('pgembed.memo_key', true), current_setting('pgembed.memo_vector', true)];
+  base vector;
+begin
+  step := 1;
+  name := 'encode';
+  detail := format('from %s in %s ms', case encoded.source when 'memo' then 'the memo of this session' when 'cache' then 'the cache' else 'a worker' end, milliseconds);
+  data := jsonb_build_object('source', encoded.source, 'ms', milliseconds);
+  return next;
+  base := pgembed.encode(explain_search.collection, explain_search.query, 'base');
+  -- The search to come is for the routed vector.
+  perform set_config('pgembed.memo_key', memo[1], false), set_config('pgembed.memo_vector', memo[2], false);
+  if explain_search.fresh then
+    perform pgembed.wait_fresh(explain_search.collection);
+  end if;
+  return query select e.step + 1, e.name, e.detail, e.data
+  from pgembed.explain_search(
+    explain_search.collection, encoded.embedding, explain_search.k, explain_search.filter, explain_search.hybrid, explain_search.query,
+    explain_search.lexical_weight, explain_search.fusion, unwanted, explain_search.min_score, explain_search."offset", explain_search.after,
+    explain_search.columns, explain_search.group_by, explain_search.per_group, base, explain_search.mode, explain_search.buffers
+  ) as e;
+end
+$$;
+comment on function pgembed.explain_search(
+  text, text, int, jsonb, text, boolean, float8, text, text[], float8, int, jsonb, text[], text, int, boolean, boolean
+) is
+  'The same for a query text, with where its vector came from: the memo of this session, the cache, or a worker.';

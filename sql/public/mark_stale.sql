@@ -15,7 +15,7 @@ begin
   execute format(
     'insert into pgembed.stale (collection, key) select $1, %s from %s as s
      on conflict (collection, key) do update
-     set version = default, enqueued_at = now(), attempts = 0, claimed_by = null, leased_until = null',
+     set version = default, attempts = 0, claimed_by = null, leased_until = null',
     pgembed.key_text(found_collection.key_columns, 's'), found_collection.source
   ) using found_collection.name;
   get diagnostics marked = row_count;

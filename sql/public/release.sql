@@ -1,20 +1,11 @@
 create or replace function pgembed.release(claimer int) returns bigint
 language sql
 begin atomic
-  -- A row that a writer has locked is being marked stale anew, which frees it too.
-  with mine as materialized (
-    select
-      t.collection,
-      t.key
-    from pgembed.stale as t
-    where t.claimed_by = release.claimer
-    for update skip locked
-  ),
-  freed as (
+  with freed as (
+    -- Given back before it was tried: the claim does not count as a failed one.
     update pgembed.stale as t
-    set claimed_by = null, leased_until = null
-    from mine
-    where t.collection = mine.collection and t.key = mine.key
+    set claimed_by = null, leased_until = null, attempts = greatest(t.attempts - 1, 0)
+    where t.claimed_by = release.claimer
     returning t.key
   )
   select count(*) from freed;

@@ -9,7 +9,7 @@ begin
   with again as (
     delete from pgembed.failure as f where f.collection = retry.collection returning f.collection, f.key
   )
-  insert into pgembed.stale (collection, key) select again.collection, again.key from again
+  insert into pgembed.stale (collection, key, priority) select again.collection, again.key, 1 from again
   on conflict do nothing;
   get diagnostics moved = row_count;
   return moved;

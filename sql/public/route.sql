@@ -19,12 +19,7 @@ begin
     raise exception using errcode = 'PGE03', message = 'the query vector is zero: it has no direction to route by';
   end if;
   if coalesce(route.mode, '') not in ('soft', 'hard') then
-    if not exists (select from pgembed.expert as e where e.encoder = route.encoder and e.name = route.mode and e.state = 'active') then
-      raise exception using errcode = 'PGE01',
-        message = format('encoder %L has no active expert %L, and there is no such mode', route.encoder, route.mode),
-        hint = format('Modes are soft, hard; experts are %s.',
-          (select string_agg(e.name, ', ' order by e.name) from pgembed.expert as e where e.encoder = route.encoder and e.state = 'active'));
-    end if;
+    perform pgembed.check_mode(route.encoder, route.mode);
     return query select route.mode, 1::float8, null::float8;
     return;
   end if;

@@ -53,9 +53,17 @@ def stale_keys(connection: Connection, collection: str) -> list[str]:
     """Keys that wait to be embedded, sorted as text."""
     return column(
         connection,
-        'select key from pgembed.stale where collection = %s order by key collate "C"',
-        (collection,),
+        "select key from (select key from pgembed.stale where collection = %(name)s union"
+        " select unnest(keys) from pgembed.change where collection = %(name)s) as waiting"
+        ' order by key collate "C"',
+        {"name": collection},
     )
+
+
+def clear_queue(connection: Connection) -> None:
+    """Forget what waits to be embedded."""
+    connection.execute("delete from pgembed.stale")
+    connection.execute("delete from pgembed.change")
 
 
 def as_literal(vector: Sequence[float] | NDArray[Any]) -> str:

@@ -10,6 +10,7 @@ import pytest
 from pgembed.database import Connection
 from pgembed.errors import InputError, NotFoundError, SourceError
 from tests.sql.support import (
+    clear_queue,
     column,
     create_collection,
     embed,
@@ -266,7 +267,7 @@ def test_several_collections_on_one_table(shared: Connection) -> None:
     """Each notices its own content, and goes without the other."""
     create_collection(shared, "titles", "papers", ["title"])
     create_collection(shared, "topics", "papers", ["topic"])
-    shared.execute("delete from pgembed.stale")
+    clear_queue(shared)
     shared.execute("update papers set topic = 'z' where id = 1")
     shared.execute("insert into papers values (61, 'new')")
     assert stale_keys(shared, "titles") == ["61"]
@@ -280,23 +281,23 @@ def test_writes_of_all_kinds_are_noticed(shared: Connection) -> None:
     """Insert, update, upsert, merge and COPY enqueue what they changed, in their transaction."""
     shared.execute("insert into papers (id, title) values (61, 'a'), (62, 'b')")
     assert stale_keys(shared, "papers") == ["61", "62"]
-    shared.execute("delete from pgembed.stale")
+    clear_queue(shared)
     shared.execute("update papers set abstract = 'changed' where id in (3, 4)")
     assert stale_keys(shared, "papers") == ["3", "4"]
-    shared.execute("delete from pgembed.stale")
+    clear_queue(shared)
     shared.execute(
         "insert into papers (id, title) values (1, 'changed'), (63, 'new')"
         " on conflict (id) do update set title = excluded.title"
     )
     assert stale_keys(shared, "papers") == ["1", "63"]
-    shared.execute("delete from pgembed.stale")
+    clear_queue(shared)
     shared.execute(
         "merge into papers as p using (values (2, 'changed'), (64, 'new')) as v (id, title)"
         " on v.id = p.id when matched then update set title = v.title"
         " when not matched then insert (id, title) values (v.id, v.title)"
     )
     assert stale_keys(shared, "papers") == ["2", "64"]
-    shared.execute("delete from pgembed.stale")
+    clear_queue(shared)
     with shared.cursor() as cursor, cursor.copy("copy papers (id, title) from stdin") as copy:
         copy.write_row((65, "copied"))
     assert stale_keys(shared, "papers") == ["65"]
@@ -348,7 +349,7 @@ def test_a_lost_content_column_leaves_the_writer_alone(shared: Connection, chang
     assert "set_content('papers'" in str(error.hint)
     content = "{title,summary}" if "rename" in change else "{title}"
     shared.execute("select pgembed.set_content('papers', %s)", (content,))
-    shared.execute("delete from pgembed.stale")
+    clear_queue(shared)
     shared.execute("update papers set year = 2")
     assert stale_keys(shared, "papers") == []
     shared.execute("update papers set title = 'x' where id = 5")
@@ -383,7 +384,7 @@ def test_a_generated_column_is_content(shared: Connection) -> None:
         create_collection(shared, kind, f"{kind}_text", ["body"])
         contents = column(shared, "select content from pgembed.claim(%s, 1)", (kind,))
         assert sorted(contents) == ["p q", "x y"]
-        shared.execute("delete from pgembed.stale")
+        clear_queue(shared)
         shared.execute(f"update {kind}_text set a = 'changed' where id = 2")
         assert stale_keys(shared, kind) == ["2"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgembed.database import Connection
 from pgembed.errors import NotFoundError
-from tests.sql.support import column, create_collection, refused, scalar
+from tests.sql.support import create_collection, refused, scalar, stale_keys
 
 OURS = (
     "select count(*) from pg_trigger where tgrelid = 'papers'::regclass"
@@ -22,7 +22,7 @@ def test_nothing_of_it_is_left(shared: Connection) -> None:
     assert scalar(shared, OURS) == 2
     shared.execute("select pgembed.drop_collection('papers')")
     assert scalar(shared, "select count(*) from pgembed.collection where name = 'papers'") == 0
-    for table in ("stale", "failure", "judgment"):
+    for table in ("stale", "change", "failure", "judgment"):
         assert scalar(shared, f"select count(*) from pgembed.{table}".encode()) == 0, table
     assert scalar(shared, "select to_regclass('pgembed_data.papers')") is None
     assert scalar(shared, OURS) == 0
@@ -38,7 +38,7 @@ def test_other_collections_of_the_table_stay(shared: Connection) -> None:
     shared.execute("select pgembed.drop_collection('titles')")
     assert scalar(shared, OURS) == 2
     shared.execute("update papers set title = 'x' where id = 1")
-    assert column(shared, "select key from pgembed.stale") == ["1"]
+    assert stale_keys(shared, "papers") == ["1"]
 
 
 def test_a_lost_source_is_no_obstacle(shared: Connection) -> None:

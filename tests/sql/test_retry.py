@@ -22,6 +22,7 @@ def test_a_row_that_is_stale_again_stays_as_it_is(shared: Connection) -> None:
     """A failed row that changed since is in the queue once, under its newer version."""
     shared.execute("insert into pgembed.failure values ('papers', '1', 'bad', 3)")
     shared.execute("update papers set title = 'x' where id = 1")
+    scalar(shared, "select pgembed.expand_changes('papers', 10)")
     version = scalar(shared, "select version from pgembed.stale")
     scalar(shared, "select pgembed.retry('papers')")
     assert scalar(shared, "select version from pgembed.stale") == version

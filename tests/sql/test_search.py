@@ -213,8 +213,8 @@ def test_k_is_zero_or_more(shared: Connection) -> None:
 def test_query_must_fit_the_collection(shared: Connection) -> None:
     """Null, wrong dimensions, zero: each is refused with what is wrong; so is NaN, by pgvector."""
     for query, said in {
-        "null": "the query vector is null",
-        "'[1, 2, 3]'": "has 3 dimensions; collection 'papers' has 32",
+        "null::vector": "the query vector is null",
+        "'[1, 2, 3]'::vector": "has 3 dimensions; collection 'papers' has 32",
         "array_fill(0, '{32}')::vector": "zero",
     }.items():
         assert said in str(refused(shared, InputError, f"select pgembed.search('papers', {query})"))

@@ -1,0 +1,91 @@
+"""One worker process: its loops, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pgembed.database import connect, translated
+from pgembed.errors import NotFoundError
+from pgembed.worker.answering import AnsweringLoop
+from pgembed.worker.counters import Counters
+from pgembed.worker.heartbeat import HeartbeatLoop
+from pgembed.worker.keeping import KeepingLoop
+from pgembed.worker.loops import Loop
+from pgembed.worker.options import WorkerOptions
+
+log = logging.getLogger("pgembed.worker")
+
+
+def run(
+    options: WorkerOptions,
+    *,
+    counters: Counters | None = None,
+    stop: threading.Event | None = None,
+) -> Counters:
+    """Work until SIGTERM or SIGINT; with ``once``, until nothing waits.
+
+    Whatever is under way then is finished within the grace or given back. A second signal ends the
+    process at once, which loses nothing either.
+
+    Args:
+        options: how to work.
+        counters: where to count, for whoever watches.
+        stop: ends the worker like a signal does, when it is set.
+
+    Raises:
+        NotFoundError, SchemaError: a named collection, or pgembed itself, is not in the database.
+    """
+    counters = counters or Counters()
+    stop = stop or threading.Event()
+    _check(options)
+    loops: list[Loop] = [HeartbeatLoop("heartbeat", options, counters, stop)]
+    if options.queries:
+        loops.append(AnsweringLoop("queries", options, counters, stop))
+    for number in range(options.concurrency):
+        loops.append(KeepingLoop(f"documents-{number + 1}", options, counters, stop))
+    with _signals(stop):
+        log.info("started", extra={"loops": len(loops)})
+        for loop in loops:
+            loop.thread.start()
+        for loop in loops:
+            # In pieces, because a thread that waits for another gets no signals meanwhile.
+            while loop.thread.is_alive():
+                loop.thread.join(0.2)
+    log.info("stopped", extra={"documents": counters.documents, "requests": counters.requests})
+    return counters
+
+
+def _check(options: WorkerOptions) -> None:
+    """Say at once what would fail for ever."""
+    with connect(options.url) as connection, translated():
+        known = connection.execute("select name from pgembed.collection order by name").fetchall()
+    names = [name for (name,) in known]
+    for name in options.collections or ():
+        if name not in names:
+            raise NotFoundError(
+                f"there is no collection {name!r}", hint=f"Collections are {', '.join(names)}."
+            )
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """The first signal asks, the second is obeyed at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, _: object) -> None:
+        log.info("stopping", extra={"signal": signal.Signals(number).name})
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {each: signal.signal(each, ask) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -1,0 +1,40 @@
+create or replace function pgembed.fetch_request(
+  token uuid,
+  abandon boolean default false
+) returns table (state text, answer vector, error text, code text, hint text)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  request pgembed.encode_request;
+begin
+  delete from pgembed.encode_request as r
+  where r.token = fetch_request.token and (r.answered_at is not null or fetch_request.abandon)
+  returning r.* into request;
+  if found then
+    state := case when request.answered_at is null then 'gone' when request.error is null then 'answered' else 'failed' end;
+    answer := request.answer;
+    error := request.error;
+    code := request.error_code;
+    hint := request.error_hint;
+    return next;
+    return;
+  end if;
+  select r.* into request from pgembed.encode_request as r where r.token = fetch_request.token;
+  if not found then
+    state := 'gone';
+  elsif not pgembed.has_encode_worker(request.encoder) then
+    delete from pgembed.encode_request as r where r.token = fetch_request.token;
+    state := 'failed';
+    select w.error, w.code, w.hint into error, code, hint from pgembed.no_worker(request.encoder) as w;
+  else
+    state := 'waiting';
+    perform pgembed.free_request(request);
+  end if;
+  return next;
+end
+$$;
+revoke all on function pgembed.fetch_request(uuid, boolean) from public;
+comment on function pgembed.fetch_request(uuid, boolean) is
+  'What became of a request: waiting, answered, failed with error, code and hint, or gone. What is told is deleted; abandon deletes it in any case. A request whose worker died while at it is given to the others.';
