@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from pgembed.database import Connection
 from pgembed.registry import open_registered
 from pgembed.searching import search as plain_search
-from pgembed.sqlalchemy import search
+from pgembed.sqlalchemy import encode, search
+from tests.sql.conftest import texts, texts_url, worker
+from tests.sql.texts import Worker
+
+__all__ = ["texts", "texts_url", "worker"]
 
 
 class Base(DeclarativeBase):
@@ -102,3 +107,58 @@ def test_the_expression_runs_in_an_async_engine(papers: Connection) -> None:
         return len(rows)
 
     assert asyncio.run(run()) == 3
+
+
+class Chunk(Base):
+    """The side table of collection ``papers``."""
+
+    __tablename__ = "papers"
+    __table_args__ = {"schema": "pgembed_data"}  # noqa: RUF012 - as SQLAlchemy wants it
+    id: Mapped[int] = mapped_column(primary_key=True)
+    chunk_no: Mapped[int] = mapped_column(primary_key=True)
+    embedding = mapped_column(HALFVEC(32))
+
+
+def test_a_text_is_searched_by_a_worker(texts: Connection, worker: Worker) -> None:
+    """The options of a text: mode, hybrid, exclude as texts; the hits are those of Python."""
+    options = {"k": 4, "mode": "base", "hybrid": True, "exclude": ["green pear"]}
+    hits = plain_search(texts, "papers", "red apple", **options)
+    engine = sa.create_engine(engine_url(texts))
+    with Session(engine) as session:
+        rows = session.execute(statement("red apple", **options)).all()
+    engine.dispose()
+    assert [str(paper.id) for paper, _ in rows] == [hit.key for hit in hits]
+    assert worker.asked == ["green pear", "red apple"]
+    with pytest.raises(TypeError, match="no option 'nope'"):
+        search("papers", "text", nope=1)
+    with pytest.raises(TypeError, match="hybrid=True"):
+        search("papers", "text", words="text")
+    with pytest.raises(TypeError, match="no option 'mode'"):
+        search("papers", [1.0], mode="base")
+
+
+def test_encode_composes(texts: Connection, worker: Worker) -> None:
+    """Ordered by distance to an encoded text, in a sync and an async engine, by one request."""
+    import asyncio
+
+    nearest = (
+        sa.select(Chunk.id)
+        .order_by(Chunk.embedding.cosine_distance(encode("papers", "red apple", mode="base")))
+        .limit(3)
+    )
+    hits = plain_search(texts, "papers", "red apple", k=3, mode="base")
+
+    async def run() -> list[int]:
+        engine = create_async_engine(engine_url(texts))
+        async with engine.connect() as opened:
+            found = (await opened.execute(nearest)).scalars().all()
+        await engine.dispose()
+        return list(found)
+
+    engine = sa.create_engine(engine_url(texts))
+    with Session(engine) as session:
+        found = session.execute(nearest).scalars().all()
+    engine.dispose()
+    assert worker.asked == ["red apple"]
+    assert [str(key) for key in found] == [hit.key for hit in hits]
+    assert asyncio.run(run()) == list(found)

@@ -9,10 +9,19 @@ from typing import Annotated
 import typer
 
 from pgembed.auditing import AuditedBand
-from pgembed.cli.common import Json, Url, connected, errors, print_json, print_table, progress_bar
+from pgembed.cli.common import (
+    Json,
+    Url,
+    connected,
+    errors,
+    print_json,
+    print_table,
+    printable,
+    progress_bar,
+)
 from pgembed.cli.search import conditions_of
 
-app = typer.Typer(no_args_is_help=True, help="Check what searches return.")
+app = typer.Typer(no_args_is_help=True, help="Check what searches return, and what is stored.")
 
 
 @app.command()
@@ -98,6 +107,44 @@ def _complaints(bands: Sequence[AuditedBand], at_least: float | None) -> list[st
         if at_least is not None and each.recall is not None and each.recall < at_least:
             found.append(f"{place}: recall {each.recall:.4f} is below {at_least:g}")
     return found
+
+
+@app.command()
+def sync(
+    name: Annotated[str, typer.Argument(help="Collection to check.")],
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Cut every row anew and compare with the stored chunks: is anything lost, old or left over?
+
+    Rows that wait or failed are not compared; pgembed status counts them. Exit status 1 when
+    something is found; pgembed.mark_stale repairs it.
+
+    Example: pgembed audit sync papers
+    """
+    from pgembed.checking import audit_sync
+    from pgembed.collections import list_collections
+
+    with connected(url) as connection, progress_bar(name, quiet=json) as progress:
+        chunks = {each.name: each.chunks for each in list_collections(connection)}
+        task = progress.task_ids[0]
+        progress.update(task, total=chunks.get(name))
+        audit = audit_sync(
+            connection, name, on_progress=lambda rows: progress.update(task, completed=rows)
+        )
+        progress.update(task, completed=audit.rows, total=audit.rows)
+    if json:
+        print_json(audit)
+    else:
+        print_table(
+            ("rows", "lost", "stale", "left over"),
+            [(audit.rows, audit.lost_count, audit.stale_count, audit.left_over_count)],
+        )
+        for kind in ("lost", "stale", "left_over"):
+            for key in getattr(audit, kind):
+                errors.print(printable(f"{kind.replace('_', ' ')}: {key}"))
+    if not audit.clean:
+        raise typer.Exit(1)
 
 
 def _lines(file: Path) -> list[str]:

@@ -16,7 +16,8 @@ declare
   conninfo text := (select l.conninfo from pgembed.loopback as l);
   dblink text := pgembed.dblink_schema();
   is_open boolean;
-  is_new boolean := false;
+  is_connecting boolean := false;
+  is_second boolean := false;
   reason text;
 begin
   if dblink is null or conninfo is null then
@@ -26,15 +27,16 @@ begin
     execute format('select $1 = any(%s.dblink_get_connections())', dblink) into is_open using channel;
     begin
       if is_open is not true then
-        is_new := true;
+        is_connecting := true;
         execute format('select %s.dblink_connect($1, $2)', dblink) using channel, conninfo;
+        is_connecting := false;
       end if;
       execute format(
         'select t.* from %s.dblink($1, $2) as t (state text, token uuid, cache_key uuid, answer text, error text, code text, hint text)', dblink)
       into state, token, cache_key, answer, error, code, hint using channel, call_loopback.statement;
       return;
     exception when others then
-      if is_new then
+      if is_connecting or is_second then
         get stacked diagnostics reason = pg_exception_detail;
         perform pgembed.raise_failure(
           format('this session cannot reach its database a second time: %s', concat_ws(': ', sqlerrm, nullif(reason, ''))),
@@ -42,6 +44,7 @@ begin
       end if;
       -- It may be long closed, by idle_session_timeout or a restart: once more with a new one.
       execute format('select %s.dblink_disconnect($1)', dblink) using channel;
+      is_second := true;
     end;
   end loop;
 end

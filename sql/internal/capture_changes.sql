@@ -1,6 +1,7 @@
 create or replace function pgembed.capture_changes() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set work_mem = '32MB'
 -- A key must have one text whatever the writer's settings are.
 set datestyle = 'ISO, MDY'
 set timezone = 'UTC'
@@ -12,14 +13,14 @@ declare
   collection pgembed.collection;
   wanted text[];
   present text[];
-  -- As texts, because an extension's equality may lie outside the pinned search path.
   old_key text;
   new_key text;
+  same_row text;
   same_content text;
   changed text;
 begin
   select c.* into collection from pgembed.collection as c where c.name = tg_argv[0];
-  wanted := collection.key_columns || collection.content_columns || collection.expires_column;
+  wanted := array_remove(collection.key_columns || collection.content_columns || collection.expires_column, null);
   -- A virtual column has no value in a trigger.
   select array_agg(a.attname::text) into present
   from pg_attribute as a
@@ -30,37 +31,45 @@ begin
   end if;
   old_key := pgembed.key_text(collection.key_columns, 'o');
   new_key := pgembed.key_text(collection.key_columns, 'n');
-  -- With a content column lost, nothing tells changed rows from others: all of them are stale.
-  same_content := case
-    when present @> array_remove(wanted, null) then format(
-      '%s is not distinct from %s%s',
-      pgembed.content_text(collection.content_columns, 'o'),
-      pgembed.content_text(collection.content_columns, 'n'),
-      case when collection.expires_column is null then '' else format(' and o.%1$I is not distinct from n.%1$I', collection.expires_column) end)
-    else 'false'
-  end;
+  if tg_op = 'UPDATE' then
+    select
+      string_agg(
+        -- An extension's equality may lie outside the pinned search path.
+        case when t.typnamespace = 'pg_catalog'::regnamespace then format('o.%1$I = n.%1$I', k.name) else format('format(''%%s'', o.%1$I) = format(''%%s'', n.%1$I)', k.name) end,
+        ' and ' order by k.position)
+    into same_row
+    from unnest(collection.key_columns) with ordinality as k (name, position)
+    join pg_attribute as a on a.attrelid = collection.source and a.attname = k.name and not a.attisdropped
+    join pg_type as t on t.oid = a.atttypid;
+    -- By their bytes, which every type has. With a content column lost, nothing tells changed rows from others: all are stale.
+    select
+      case when present @> wanted then format('row(%s)::record *= row(%s)::record', string_agg(format('o.%I', c.name), ', '), string_agg(format('n.%I', c.name), ', ')) else 'false' end
+    into same_content
+    from unnest(array_remove(collection.content_columns || collection.expires_column, null)) as c (name);
+  end if;
   if tg_op = 'TRUNCATE' then
-    changed := format('select %s as key from pgembed_data.%I as d', pgembed.key_text(pgembed.side_key(collection), 'd'), collection.name);
+    changed := format('select distinct %s as key from pgembed_data.%I as d', pgembed.key_text(pgembed.side_key(collection), 'd'), collection.name);
   elsif tg_level = 'STATEMENT' then
     changed := format('select %s as key from new_rows as n', new_key) || case tg_op
-      when 'UPDATE' then format(' where not exists (select from old_rows as o where %s = %s and %s)', old_key, new_key, same_content) else '' end;
+      when 'UPDATE' then format(' where not exists (select from old_rows as o where %s and %s)', same_row, same_content) else '' end;
   else
     changed := case tg_op
       when 'INSERT' then format('select %s as key from (select ($2).*) as n', new_key)
       when 'DELETE' then format('select %s as key from (select ($3).*) as o', old_key)
+      -- Under replication nothing cascades: the old key is a row that is gone.
       else format(
-        'select k.key from (select ($2).*) as n cross join (select ($3).*) as o cross join lateral (values (%1$s), (%2$s)) as k (key)
-         where case when k.key = %1$s then %1$s <> %2$s or not (%3$s) else $4 end',
-        new_key, old_key, same_content)
+        'select c.key from (select ($2).*) as n cross join (select ($3).*) as o cross join lateral (
+           select %1$s as key where not (%3$s and %4$s) union select %2$s where $4 and not (%3$s)) as c',
+        new_key, old_key, same_row, same_content)
     end;
   end if;
   execute format(
-    'insert into pgembed.change (collection, priority, row_count, keys)
-     select $1, case when t.total > 100 then 1 else 0 end, count(*), array_agg(t.key)
-     from (
-       select c.key, count(*) over () as total, (row_number() over () - 1) / 1000 as part from (select distinct d.key from (%s) as d) as c
-     ) as t
-     group by t.part, t.total',
+    'with changed as (%s),
+     numbered as (select c.key, row_number() over () as place from changed as c)
+     insert into pgembed.change (collection, priority, row_count, keys)
+     select $1, case when max(n.place) > 100 then 1 else 0 end, count(*), array_agg(n.key)
+     from numbered as n
+     group by (n.place - 1) / 1000',
     changed) using collection.name, new, old, collection.capture = 'always';
   return null;
 end

@@ -45,9 +45,7 @@ def test_the_vector_is_that_of_the_encoder(texts: Connection, worker: Worker) ->
     """What a client would encode itself comes back."""
     expected = open_registered(texts, "tiny").encode_query(["red apple"])[0]
     for mode in ("soft", "hard", "base"):
-        found = scalar(
-            texts, "select pgembed.encode('papers', 'red apple', %s)::real[]", (mode,)
-        )
+        found = scalar(texts, "select pgembed.encode('papers', 'red apple', %s)::real[]", (mode,))
         assert np.allclose(found, expected, atol=1e-6)
 
 
@@ -85,7 +83,8 @@ def test_texts_that_are_asked_for_at_once_are_kept_at_once(texts: Connection) ->
 def test_another_routing_has_other_vectors(texts: Connection, worker: Worker) -> None:
     """A new expert counts at the next call: neither memo nor cache has the old vector."""
     rng = np.random.default_rng(3)
-    expert = LinearExpert(rng.standard_normal((32, 4)) / 6, rng.standard_normal((4, 32)) / 6)
+    down, up = rng.standard_normal((32, 4)) / 6, rng.standard_normal((4, 32)) / 6
+    expert = LinearExpert(down.astype(np.float32), up.astype(np.float32))
     try:
         before = scalar(texts, ENCODE, ("slow train",))
         texts.execute(
@@ -105,9 +104,7 @@ def test_a_routing_that_is_not_committed_is_not_kept(texts: Connection, worker: 
     """The worker answers by the routing that it sees, so nothing is kept for the coming one."""
     with texts.transaction(force_rollback=True):
         texts.execute("""select pgembed.set_router('tiny', 'pilot', '{"temperature": 0.2}')""")
-        assert [source(texts, "pear"), source(texts, "pear")] == ["worker", "cache"] or (
-            worker.asked == ["pear", "pear"]
-        )
+        assert [source(texts, "pear"), source(texts, "pear")] == ["worker", "worker"]
         assert scalar(texts, "select coalesce(current_setting('pgembed.memo_key', true), '')") == ""
 
 
@@ -256,7 +253,6 @@ def test_another_worker_answers_for_a_killed_one(texts: Connection, texts_url: s
     with working(texts_url) as worker:
         time.sleep(0.1)
         assert worker.asked == []
-        dead.execute("select pg_terminate_backend(%s)", (0,))
         with connect(texts_url) as killer:
             killer.execute("select pg_terminate_backend(%s)", (dead.info.backend_pid,))
         waiter.join(2)
@@ -339,7 +335,7 @@ def test_an_idle_loopback_is_closed_and_opened_again(
     ids=["quotes", "backslashes", "placeholders", "unicode", "lines", "100 kB"],
 )
 def test_hostile_texts_are_texts(texts: Connection, worker: Worker, text: str) -> None:
-    """They reach the worker as they are, and come back from the cache."""
+    """They reach the worker as they are, and harm nothing."""
     expected = open_registered(texts, "tiny").encode_query([text])[0]
     found = scalar(texts, "select pgembed.encode('papers', %s)::real[]", (text,))
     assert np.allclose(found, expected, atol=1e-6)
@@ -376,7 +372,7 @@ def test_the_encoder_refuses_through_the_worker(texts: Connection, worker: Worke
     while (fetched := fetch(texts, row[0]))[0] == "waiting":
         time.sleep(0.01)
     assert fetched[0] == "failed"
-    assert "'nope'" in fetched[2]
+    assert '"nope"' in fetched[2]
     assert fetched[3] == "PGE01"
     assert fetch(texts, row[0])[0] == "gone"
 
@@ -400,7 +396,7 @@ def test_the_loopback_role_has_two_functions_and_nothing_else(
     conninfo = conninfo_to_dict(scalar(texts, "select conninfo from pgembed.loopback"))
     relations = column(
         texts,
-        "select r.oid::regclass::text from pg_class as r join pg_namespace as n on n.oid = r.relnamespace"
+        "select format('%I.%I', n.nspname, r.relname) from pg_class as r join pg_namespace as n on n.oid = r.relnamespace"
         " where r.relkind = 'r' and n.nspname in ('pgembed', 'pgembed_data', 'public')",
     )
     assert "pgembed.loopback" in relations
@@ -421,14 +417,17 @@ def test_the_loopback_role_has_two_functions_and_nothing_else(
         assert "no worker" in str(told.fetchone())
 
 
-def test_the_open_connection_opens_nothing_to_its_user(
-    texts: Connection, worker: Worker
-) -> None:
+def test_the_open_connection_opens_nothing_to_its_user(texts: Connection, worker: Worker) -> None:
     """Any user can run dblink over the connection of his session; it is the role's rights that count."""
     texts.execute(ENCODE, ("red apple",))
-    for statement in ("select conninfo from pgembed.loopback", "select query from pgembed.encode_request"):
+    for statement in (
+        "select conninfo from pgembed.loopback",
+        "select query from pgembed.encode_request",
+    ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            texts.execute("select * from dblink('pgembed_loopback', %s) as t (text text)", (statement,))
+            texts.execute(
+                "select * from dblink('pgembed_loopback', %s) as t (text text)", (statement,)
+            )
 
 
 def test_nobody_chooses_the_key_of_the_cache(texts: Connection, worker: Worker) -> None:

@@ -14,9 +14,7 @@ from pgembed.routing import current_router
 from tests.sql.support import as_literal, scalar
 
 TAKE = "select token, encoder, routing_version, mode, query from pgembed.take_requests(%s, %s)"
-ANSWER = (
-    "select pgembed.answer_requests(%s, %s::uuid[], %s::vector[], %s::text[], %s::text[], %s::text[])"
-)
+ANSWER = "select pgembed.answer_requests(%s, %s::uuid[], %s::vector[], %s::text[], %s::text[], %s::text[])"
 
 
 class Answer(NamedTuple):
@@ -55,7 +53,7 @@ class Worker:
         """End, its session and locks included."""
         self._stopped.set()
         self._thread.join()
-        self.connection.close()
+        leave(self.connection)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -110,3 +108,10 @@ def hanging(url: str) -> Iterator[Connection]:
     with connect(url) as connection:
         connection.execute("select pgembed.serve_encoder('tiny')")
         yield connection
+        leave(connection)
+
+
+def leave(connection: Connection) -> None:
+    """End a session; its locks are free when this returns, not some milliseconds later."""
+    connection.execute("select pg_advisory_unlock_all()")
+    connection.close()
