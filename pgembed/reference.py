@@ -89,7 +89,11 @@ def sql_tables() -> dict[str, tuple[str, list[Column]]]:
     folder = resources.migrations() / "versions"
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
     comments = dict(re.findall(rf"comment on (?:table|column) (\S+) is\s+{_SQL_TEXT};", text))
-    made = re.findall(r"create (?:unlogged )?table (pgembed\.\w+) \(\n(.*?)\n\);", text, re.DOTALL)
+    made = re.findall(
+        r"create (?:unlogged )?table (pgembed\.\w+) \(\n(.*?)\n\)(?: with \(.*?\))?;",
+        text,
+        re.DOTALL,
+    )
     return {
         name: (_unquoted(comments.get(name, "")), list(_columns(name, body, comments)))
         for name, body in sorted(made)

@@ -14,10 +14,13 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgembed.database import Connection, connect
+from pgembed.loopback import set_up_loopback
 from pgembed.registry import register_encoder
 from pgembed.schema import migrate
 from pgembed.syncing import sync
+from tests.databases import copied_database
 from tests.encoders.tiny import make_tiny_encoder
+from tests.sql.texts import Worker, working
 
 TEMPLATE = "pgembed_test_template"
 
@@ -143,6 +146,34 @@ def shared(shared_url: str) -> Iterator[Connection]:
     finally:
         opened.rollback()
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def texts_url(database_url: str, template: str) -> Iterator[str]:
+    """A database with ``papers`` that is set up for query texts."""
+    with copied_database(database_url, template, "pgembed_test_texts") as url:
+        with connect(url) as connection:
+            make_papers(connection)
+        role = set_up_loopback(url).role
+        yield url
+    with psycopg.connect(database_url, autocommit=True) as server:
+        server.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
+
+
+@pytest.fixture
+def texts(texts_url: str) -> Iterator[Connection]:
+    """A session that asks for texts; requests and cache are empty afterwards."""
+    with connect(texts_url) as connection:
+        yield connection
+    with connect(texts_url) as connection:
+        connection.execute("truncate pgembed.encode_request, pgembed.encode_cache")
+
+
+@pytest.fixture
+def worker(texts_url: str) -> Iterator[Worker]:
+    """A worker that answers as the encoder does."""
+    with working(texts_url) as started:
+        yield started
 
 
 def make_papers(connection: Connection) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import tomllib
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from typer.main import get_command
 
 from pgembed.cli.app import app
+from pgembed.worker import WorkerOptions
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -127,16 +129,49 @@ def test_compose_keeps_models_and_data_in_named_volumes(compose: dict[str, Any])
     assert f"PGEMBED_CACHE={cache}" in " ".join(arguments_of("ENV"))
 
 
+def check_command(words: list[str]) -> None:
+    """Words after ``pgembed`` are a command, with options that it has and as many arguments as it takes."""
+    command: Any = get_command(app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    assert not getattr(command, "commands", None), words
+    options = {name: each for each in command.params for name in each.opts}
+    given = list(words)
+    for word in [word for word in words if word.startswith("--")]:
+        place = given.index(word)
+        del given[place : place + (1 if options[word].is_flag else 2)]
+    taken = [each for each in command.params if each.param_type_name == "argument"]
+    assert len([each for each in taken if each.required]) <= len(given) <= len(taken)
+
+
 def test_the_jobs_commands_exist(compose: dict[str, Any]) -> None:
-    """What the job runs are commands of the command line, with as many arguments as they take."""
+    """What the job runs are commands of the command line."""
     (script,) = compose["services"]["pgembed"]["command"]
     lines = [shlex.split(line) for line in script.splitlines()]
     assert lines[0][:2] == ["pgembed", "migrate"]
     for program, *words in lines:
-        command: Any = get_command(app)
         assert program == "pgembed"
-        while words and words[0] in getattr(command, "commands", {}):
-            command = command.commands[words.pop(0)]
-        assert not getattr(command, "commands", None), script
-        taken = [each for each in command.params if each.param_type_name == "argument"]
-        assert len([each for each in taken if each.required]) <= len(words) <= len(taken)
+        check_command(words)
+
+
+def test_the_worker_starts_after_the_job(compose: dict[str, Any]) -> None:
+    """With the same database and cache, and a health check at the port that it opens."""
+    worker, job = compose["services"]["worker"], compose["services"]["pgembed"]
+    assert worker["depends_on"]["pgembed"]["condition"] == "service_completed_successfully"
+    assert (worker["environment"], worker["volumes"]) == (job["environment"], job["volumes"])
+    check_command(worker["command"])
+    port = worker["command"][worker["command"].index("--health-port") + 1]
+    assert f":{port}/health" in worker["healthcheck"]["test"][-1]
+
+
+def test_the_unit_runs_the_worker() -> None:
+    """Its command exists, and systemd gives it time to finish its batch."""
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(ROOT / "docker" / "pgembed-worker.service")
+    service = unit["Service"]
+    program, *words = shlex.split(service["ExecStart"])
+    assert Path(program).name == "pgembed"
+    assert words[0] == "worker"
+    check_command(words)
+    assert int(service["TimeoutStopSec"]) > WorkerOptions().grace

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from pgembed.cli.app import app
 from pgembed.database import Connection
 from pgembed.descent import LinearSettings
 from pgembed.errors import GateError
+from pgembed.loopback import loopback_role
+from tests.sql.texts import working
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -43,11 +45,12 @@ ON_PAPERS = (
     "docs/operations.md",
     "docs/planning.md",
     "docs/search.md",
+    "docs/text-queries.md",
 )
 """Pages whose examples search the ``papers`` of conftest; the others make all that they use."""
 
-ROLES = ("search_reader", "app_writer", "sync_worker", "trainer")
-"""Roles that docs/operations.md creates."""
+ROLES = ("search_reader", "app_writer", "sync_worker", "trainer", "text_reader", "text_worker")
+"""Roles that docs/operations.md and docs/text-queries.md create."""
 
 Block = tuple[str, str]
 
@@ -186,9 +189,10 @@ def page_connection(
     monkeypatch.setenv("PGEMBED_URL", migrated_url)
     fixture = "papers" if request.param in ON_PAPERS else "connection"
     connection: Connection = request.getfixturevalue(fixture)
-    yield connection
+    with working(migrated_url) if request.param == "docs/text-queries.md" else nullcontext():
+        yield connection
     connection.execute("reset role")
-    for role in ROLES:
+    for role in (*ROLES, loopback_role(connection)):
         if connection.execute("select 1 from pg_roles where rolname = %s", (role,)).fetchone():
             name = sql.Identifier(role)
             connection.execute(sql.SQL("drop owned by {}").format(name))
@@ -273,3 +277,22 @@ def test_grants_of_the_operations_page_are_enough(page_connection: Connection) -
     with session_of("search_reader") as reader:
         seen = reader.execute("select content from pgembed_data.papers").fetchall()
         assert seen == [("a new paper",)]
+
+
+@pytest.mark.parametrize("page_connection", ["docs/text-queries.md"], indirect=True)
+def test_grants_of_the_text_page_are_enough(page_connection: Connection) -> None:
+    """A worker that is not the owner takes, routes, answers, sweeps and signs in."""
+    for block in examples_of(DOCS / "text-queries.md"):
+        if "create role" in block[1]:
+            run(page_connection, block, {})
+    with session_of("text_worker") as worker:
+        worker.execute("select pgembed.register_claimer(), pgembed.serve_encoder('tiny')")
+        worker.execute("select pgembed.take_requests(1, '{tiny}')")
+        worker.execute("select pgembed.answer_requests(1, '{}', '{}', '{}', '{}', '{}')")
+        worker.execute("select pgembed.sweep_requests()")
+        assert pgembed.load_router(worker, "tiny").experts == {}
+        worker.execute(
+            "insert into pgembed.worker (id, host, pid, version) values (1, 'h', 1, '1')"
+        )
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            worker.execute("table pgembed.loopback")

@@ -160,7 +160,6 @@ def test_up_down_and_up_again(papers: Connection) -> None:
     assert after["constraints"] == before["constraints"]
 
 
-
 def test_functions_are_the_files(shared: Connection) -> None:
     """Each file of sql/ makes the functions of its name, and collections make three each."""
     rows = shared.execute(

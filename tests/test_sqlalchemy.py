@@ -13,10 +13,7 @@ from pgembed.database import Connection
 from pgembed.registry import open_registered
 from pgembed.searching import search as plain_search
 from pgembed.sqlalchemy import encode, search
-from tests.sql.conftest import texts, texts_url, worker
 from tests.sql.texts import Worker
-
-__all__ = ["texts", "texts_url", "worker"]
 
 
 class Base(DeclarativeBase):

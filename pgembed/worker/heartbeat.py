@@ -22,7 +22,7 @@ class HeartbeatLoop(Loop):
     """Holds the advisory lock that says that this worker lives."""
 
     def work(self, connection: Connection) -> None:
-        """Report until told to stop; where the worker runs once, do everything once."""
+        """Report until told to stop, which is after the other loops have ended."""
         ((number,),) = rows_of(connection, "select pgembed.register_claimer()")
         swept_requests = swept_collections = float("-inf")
         while True:
@@ -38,7 +38,7 @@ class HeartbeatLoop(Loop):
             if now - swept_collections > SWEEP_COLLECTIONS:
                 self._sweep(connection)
                 swept_collections = now
-            if self.options.once or self.stop.wait(BEAT):
+            if self.stop.wait(BEAT):
                 self._report_status(connection, number)
                 return
 

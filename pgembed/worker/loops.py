@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 
 import psycopg
 import tenacity
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgembed.database import Connection, connect
 from pgembed.errors import PgembedError
@@ -16,9 +17,17 @@ from pgembed.worker.options import WorkerOptions
 
 log = logging.getLogger("pgembed.worker")
 
+NETWORK = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "30000",
+}
+"""A network that is cut is noticed within half a minute, here and by the server."""
+
 SESSION = (
     "select set_config(name, value, false) from (values"
-    # A network that is cut is noticed by either side within half a minute.
     " ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'),"
     " ('tcp_keepalives_count', '4'),"
     " ('idle_in_transaction_session_timeout', '10s'), ('application_name', 'pgembed worker'))"
@@ -73,7 +82,9 @@ class Loop(ABC):
     def _session(self) -> bool:
         """One connection's time: whether the work ended in order; False to connect once more."""
         self.beat()
-        with connect(self.options.url) as connection:
+        given = conninfo_to_dict(self.options.url)
+        missing = {name: value for name, value in NETWORK.items() if name not in given}
+        with connect(make_conninfo(self.options.url, **missing)) as connection:
             connection.execute(SESSION)
             try:
                 self.work(connection)

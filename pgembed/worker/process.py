@@ -42,21 +42,30 @@ def run(
     counters = counters or Counters()
     stop = stop or threading.Event()
     _check(options)
-    loops: list[Loop] = [HeartbeatLoop("heartbeat", options, counters, stop)]
+    ended = threading.Event()
+    heartbeat = HeartbeatLoop("heartbeat", options, counters, ended)
+    loops: list[Loop] = []
     if options.queries:
         loops.append(AnsweringLoop("queries", options, counters, stop))
     for number in range(options.concurrency):
         loops.append(KeepingLoop(f"documents-{number + 1}", options, counters, stop))
     with _signals(stop):
         log.info("started", extra={"loops": len(loops)})
+        heartbeat.thread.start()
         for loop in loops:
             loop.thread.start()
         for loop in loops:
-            # In pieces, because a thread that waits for another gets no signals meanwhile.
-            while loop.thread.is_alive():
-                loop.thread.join(0.2)
+            _join(loop)
+        ended.set()
+        _join(heartbeat)
     log.info("stopped", extra={"documents": counters.documents, "requests": counters.requests})
     return counters
+
+
+def _join(loop: Loop) -> None:
+    """Wait for a loop, in pieces: a thread that waits for another gets no signals meanwhile."""
+    while loop.thread.is_alive():
+        loop.thread.join(0.2)
 
 
 def _check(options: WorkerOptions) -> None:

@@ -20,6 +20,7 @@ begin
     return format('a trigger of ours on %s is disabled%s, so some changes are not noted',
       collection.source, case collection.capture when 'always' then ' or does not fire for replication' else '' end);
   end if;
+  return null;
 end
 $$;
 comment on function pgembed.trigger_problem(pgembed.collection) is

@@ -14,7 +14,7 @@ begin
   if not exists (select from pg_roles as r where r.rolname = role) then
     execute format('create role %I', role);
   end if;
-  execute format('alter role %I login noinherit nocreatedb nocreaterole password %L', role, password);
+  execute format('alter role %I login noinherit password %L', role, password);
   if not has_database_privilege(role, current_database(), 'connect') then
     execute format('grant connect on database %I to %I', current_database(), role);
   end if;

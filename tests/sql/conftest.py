@@ -1,20 +1,12 @@
-"""Databases for these tests: with tables that an index pays for, and one that takes query texts."""
+"""A table large enough for the HNSW index to be used, for the tests of search and planning."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import psycopg
 import pytest
-from psycopg import sql
 
 from pgembed.database import Connection, connect
-from pgembed.loopback import set_up_loopback
-from tests.conftest import make_papers
-from tests.databases import copied_database
 from tests.sql.support import as_literal, create_collection, register_plain_encoder
-from tests.sql.texts import Worker, working
 
 ROWS, DIMENSIONS, CLUSTERS = 4_000, 8, 8
 
@@ -80,31 +72,3 @@ def write_vectors(connection: Connection, collection: str, vectors: np.ndarray) 
 def points(points_url: str, shared: Connection) -> Connection:
     """A connection whose work is rolled back, to a database with collections that have indexes."""
     return shared
-
-
-@pytest.fixture(scope="session")
-def texts_url(database_url: str, template: str) -> Iterator[str]:
-    """A database with ``papers`` that is set up for query texts."""
-    with copied_database(database_url, template, "pgembed_test_texts") as url:
-        with connect(url) as connection:
-            make_papers(connection)
-        role = set_up_loopback(url).role
-        yield url
-    with psycopg.connect(database_url, autocommit=True) as server:
-        server.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
-
-
-@pytest.fixture
-def texts(texts_url: str) -> Iterator[Connection]:
-    """A session that asks for texts; requests and cache are empty afterwards."""
-    with connect(texts_url) as connection:
-        yield connection
-    with connect(texts_url) as connection:
-        connection.execute("truncate pgembed.encode_request, pgembed.encode_cache")
-
-
-@pytest.fixture
-def worker(texts_url: str) -> Iterator[Worker]:
-    """A worker that answers as the encoder does."""
-    with working(texts_url) as started:
-        yield started

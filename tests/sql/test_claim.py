@@ -188,3 +188,36 @@ def test_text_is_current_or_its_change_waits(papers: Connection) -> None:
                     assert scalar(papers, settled, {"title": title, "key": key})
             papers.execute("select pgembed.release(%s)", (number,))
         writing.result()
+
+
+def test_a_row_that_nobody_finishes_is_claimed_alone_and_given_up(papers: Connection) -> None:
+    """After three claims it takes no others along, after ten it is a failure."""
+    papers.execute("update papers set title = 'x' where id <= 5")
+    papers.execute("select pgembed.expand_changes('papers', 100)")
+    papers.execute("update pgembed.stale set attempts = 3 where key in ('2', '4')")
+    number = claimer(papers)
+    claims = [sorted(column(papers, CLAIM, (number, 100))) for _ in range(4)]
+    assert sorted(claims) == [[], ["1", "3", "5"], ["2"], ["4"]]
+    papers.execute("update pgembed.stale set attempts = 10, claimed_by = null where key = '2'")
+    papers.execute("update pgembed.stale set attempts = 11 where key = '4'")
+    column(papers, CLAIM, (number, 100))
+    assert column(papers, "select key from pgembed.failure") == ["2"]
+    assert "never finished" in scalar(papers, "select error from pgembed.failure")
+
+
+def test_edits_come_before_bulk_and_backfill(papers: Connection) -> None:
+    """Within a priority the oldest comes first."""
+    papers.execute("select pgembed.mark_stale('papers')")
+    papers.execute("update papers set title = 'x' where id = 60")
+    number = claimer(papers)
+    assert column(papers, CLAIM, (number, 1)) == ["60"]
+
+
+def test_a_released_claim_does_not_count(papers: Connection) -> None:
+    """A worker that stops in order leaves no attempt behind."""
+    papers.execute("update papers set title = 'x' where id = 1")
+    number = claimer(papers)
+    for _ in range(5):
+        assert column(papers, CLAIM, (number, 10)) == ["1"]
+        papers.execute("select pgembed.release(%s)", (number,))
+    assert scalar(papers, "select attempts from pgembed.stale") == 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
 from pgembed.cli.app import app
 from pgembed.database import Connection, connect
 from pgembed.diagnosis import Check, diagnose
+from tests.databases import url_of
 from tests.sql.support import scalar
 from tests.sql.texts import Worker, hanging
 
@@ -154,7 +154,7 @@ def test_what_is_wrong_is_told(
 
 def test_the_command_prints_and_exits(texts: Connection, worker: Worker) -> None:
     """Status 0 with a table or json where nothing failed; 1 where something did."""
-    url = make_conninfo(texts.info.dsn, password=texts.info.password)
+    url = url_of(texts)
     well = CliRunner().invoke(app, ["doctor", "--url", url])
     assert well.exit_code == 0, well.output
     assert "loopback" in well.output
@@ -171,7 +171,7 @@ def test_the_command_prints_and_exits(texts: Connection, worker: Worker) -> None
 
 def test_another_revision_is_told_alone(texts: Connection) -> None:
     """Without a schema that fits, the first check is the only one."""
-    with connect(make_conninfo(texts.info.dsn, password=texts.info.password)) as opened:
+    with connect(url_of(texts)) as opened:
         opened.execute("begin")
         opened.execute("update pgembed.alembic_version set version_num = '9999'")
         (only,) = diagnose(opened)

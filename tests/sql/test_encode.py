@@ -17,6 +17,7 @@ from pgembed.database import Connection, connect
 from pgembed.errors import InputError, NotFoundError, WorkerError
 from pgembed.linear_expert import LinearExpert
 from pgembed.registry import open_registered
+from tests.databases import url_of
 from tests.sql.support import column, refused, scalar
 from tests.sql.texts import Answer, Worker, hanging, take, working
 
@@ -67,7 +68,7 @@ def test_the_second_time_is_from_the_memo_the_third_session_from_the_cache(
 def test_texts_that_are_asked_for_at_once_are_kept_at_once(texts: Connection) -> None:
     """Two requests of one text in one batch count as two."""
     claimer = scalar(texts, "select pgembed.register_claimer()")
-    with hanging(texts.info.dsn + f" password={texts.info.password}"):
+    with hanging(url_of(texts)):
         for text in ("twice", "twice", "once"):
             texts.execute("select pgembed.submit_request('tiny', 'soft', %s)", (text,))
         requests = take(texts, claimer)
@@ -188,7 +189,7 @@ def test_many_rows_ask_once(texts: Connection, worker: Worker) -> None:
 
 def test_without_a_worker_the_error_is_quick(texts: Connection) -> None:
     """It names the encoder and the command, before anything is connected."""
-    with connect(texts.info.dsn + f" password={texts.info.password}") as warm:
+    with connect(url_of(texts)) as warm:
         refused(warm, WorkerError, ENCODE, ("warm",))
         started = time.monotonic()
         error = refused(warm, WorkerError, ENCODE, ("red apple",))

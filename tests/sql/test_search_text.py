@@ -14,6 +14,7 @@ import pgembed
 from pgembed.database import Connection, connect
 from pgembed.errors import FilterError, InputError, NotFoundError, WorkerError
 from pgembed.searching import search as python_search
+from tests.databases import url_of
 from tests.sql.support import as_literal, column, refused, scalar
 from tests.sql.test_encode import as_role
 from tests.sql.texts import Worker
@@ -159,7 +160,7 @@ def test_fresh_waits_for_what_was_changed(texts: Connection, worker: Worker) -> 
 
 def sync_once(connection: Connection) -> None:
     """Embed what is stale in a session of its own."""
-    with connect(connection.info.dsn + f" password={connection.info.password}") as syncing:
+    with connect(url_of(connection)) as syncing:
         pgembed.sync(syncing, "papers")
 
 

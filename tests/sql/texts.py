@@ -14,7 +14,7 @@ from pgembed.routing import current_router
 from tests.sql.support import as_literal, scalar
 
 TAKE = "select token, encoder, routing_version, mode, query from pgembed.take_requests(%s, %s)"
-ANSWER = "select pgembed.answer_requests(%s, %s::uuid[], %s::vector[], %s::text[], %s::text[], %s::text[])"
+ANSWER = "select pgembed.answer_requests(%s, %s, %s, %s::text[], %s::text[], %s::text[])"
 
 
 class Answer(NamedTuple):
@@ -75,8 +75,10 @@ def answer(
 ) -> int:
     """Answer requests; how many of them were still waited for."""
     tokens = [request[0] for request in requests]
-    columns = [list(each) for each in zip(*answers, strict=True)]
-    return int(scalar(connection, ANSWER, (claimer, tokens, *columns)))
+    vectors, *reasons = (list(each) for each in zip(*answers, strict=True))
+    # As one text, so that no type is named: pgvector may be in a schema that is not on the path.
+    listed = "{" + ",".join(f'"{each}"' if each else "null" for each in vectors) + "}"
+    return int(scalar(connection, ANSWER, (claimer, tokens, listed, *reasons)))
 
 
 def encoded(connection: Connection, request: Request) -> Answer:

@@ -1,0 +1,1 @@
+"""Kill everything, at any moment: what was acknowledged is there, and in step."""
