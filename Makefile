@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint types docs bench eval clean
+.PHONY: help demo test quick lint types docs bench eval torture clean
 
 help: ## list what make can do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,18 +46,24 @@ quick: $(VENV)/.developing ## the tests that take seconds
 docs: $(VENV)/.developing ## write the generated reference pages again
 	@$(BIN)/python -m pgembed.reference docs
 
-bench: $(VENV)/.developing ## measure speed and search; writes benchmarks/results/core.json and search.json
+bench: $(VENV)/.developing ## measure speed, search, text queries; writes core.json, search.json, sql_text.json to benchmarks/results
 	@$(PIP) --constraint constraints.txt torch==2.13.0
 	@$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/pip install --quiet langchain-postgres==0.0.19 llama-index-vector-stores-postgres==0.9.0
 	@$(BIN)/python -m benchmarks.core
 	@$(BIN)/python -m benchmarks.search
+	@test -x .venv-pgai/bin/python || $(PYTHON) -m venv .venv-pgai
+	@.venv-pgai/bin/pip install --quiet 'pgai[vectorizer-worker]==0.12.1'
+	@$(BIN)/python -m benchmarks.sql_text
 
 eval: $(VENV)/.developing ## measure quality on judged sets; writes benchmarks/results/routing.json
 	@$(PIP) --constraint constraints.txt torch==2.13.0
 	@$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
 	@$(BIN)/python -m benchmarks.routing
 
+torture: $(VENV)/.developing ## kill workers and servers for a quarter of an hour; writes benchmarks/results/reliability.json
+	@$(BIN)/python -m tests.reliability.torture
+
 clean: ## remove the virtual environments; databases stay
-	@rm -rf $(VENV) .venv-peers
+	@rm -rf $(VENV) .venv-peers .venv-pgai

@@ -19,6 +19,17 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.data import RESULTS, open_database, read_set, require_shared, server
+from pgembed.batches import (
+    BATCH_ROWS,
+    LEASE,
+    Claimed,
+    Prepared,
+    _claim,
+    _write,
+    claiming,
+    content_hash,
+    make_staging,
+)
 from pgembed.collections import create_collection, search_target
 from pgembed.copying import ChunkRow
 from pgembed.database import Connection
@@ -28,17 +39,7 @@ from pgembed.experts import register_expert
 from pgembed.linear_expert import LinearExpert
 from pgembed.registry import register_encoder
 from pgembed.searching import search
-from pgembed.syncing import (
-    BATCH_ROWS,
-    Claimed,
-    Prepared,
-    _claim,
-    _claimer,
-    _make_staging,
-    _write,
-    content_hash,
-    sync,
-)
+from pgembed.syncing import sync
 
 DATABASE = "pgembed_benchmark_core"
 SETS = ("scifact", "nl2bash", "cuad_clauses", "fin10k", "debatepedia", "conala")
@@ -138,16 +139,16 @@ def cpu_of_writing(connection: Connection, vectors: np.ndarray, text: str) -> tu
     )
     create_collection(connection, "ingested", source="ingested", content=["body"], encoder="minilm")
     fingerprint = search_target(connection, "ingested").fingerprint
-    _make_staging(connection)
-    claiming, writing = 0.0, 0.0
-    with _claimer(connection) as claimer:
+    make_staging(connection)
+    taking, writing = 0.0, 0.0
+    with claiming(connection) as claimer:
         for start in range(0, len(vectors), BATCH_ROWS):
             claimed: list[Claimed] = []
 
             def claim(found=claimed) -> None:
-                found += _claim(connection, "ingested", claimer, BATCH_ROWS)
+                found += _claim(connection, "ingested", claimer, BATCH_ROWS, LEASE)
 
-            claiming += cpu(claim)
+            taking += cpu(claim)
             block = vectors[start : start + len(claimed)]
 
             def write(claimed=claimed, block=block) -> None:
@@ -167,7 +168,7 @@ def cpu_of_writing(connection: Connection, vectors: np.ndarray, text: str) -> tu
                 assert _write(connection, "ingested", claimer, claimed, prepared)[0] == len(claimed)
 
             writing += cpu(write)
-    return claiming, writing
+    return taking, writing
 
 
 def cpu_of_langchain(url: str, rows: int, text: str) -> float:

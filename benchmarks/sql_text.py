@@ -86,7 +86,9 @@ def report(result: dict[str, Any]) -> str:
         f"{where['cores']} cores ({where['processor']}), Python {where['python']}."
         f" Load average before each part: {by_part}."
     )
-    return "\n".join(["# Text queries from SQL, capture of changes, workers", "", about, "", *lines])
+    return "\n".join(
+        ["# Text queries from SQL, capture of changes, workers", "", about, "", *lines]
+    )
 
 
 def main() -> None:

@@ -174,5 +174,3 @@ def report(result: dict[str, Any]) -> list[str]:
             f" | {found['keys_noted']:,} |"
         )
     return [*lines, ""]
-
-

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP} if os.name == "posix" else {}
 
@@ -20,4 +21,5 @@ _action, _, _chance = _rest.partition(":")
 def reach(name: str) -> None:
     """Stop the process here when the environment says so."""
     if name == _point and random.random() < float(_chance or 1):  # noqa: S311
-        os.kill(os.getpid(), _SIGNALS[_action])
+        # To this very thread: one that is sent to the process lets it run on for a moment.
+        signal.pthread_kill(threading.get_ident(), _SIGNALS[_action])

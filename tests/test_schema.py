@@ -344,7 +344,7 @@ def test_functions_are_restored(connection: Connection) -> None:
     before = catalog(url)
     connection.execute("drop function pgembed.retry(text)")
     connection.execute(
-        "create or replace function pgembed.release(claimer int) returns bigint language sql"
+        "create or replace function pgembed.expand_changes(collection text, max_keys int) returns bigint language sql"
         " return 7"
     )
     connection.execute("comment on function pgembed.route(text, vector, text) is null")

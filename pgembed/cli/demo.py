@@ -17,6 +17,8 @@ from rich.progress import Progress, TaskID
 from pgembed.cli.common import console, errors, print_table, progress_bar
 from pgembed.database import Connection, connect
 from pgembed.demo.pipeline import POSTGRES, PYTHON, DemoResult, run_demo
+from pgembed.demo.plain_sql import STATEMENT, worker
+from pgembed.demo.plain_sql import search as search_in_sql
 from pgembed.evaluation import SystemScores
 from pgembed.searching import explain
 
@@ -32,6 +34,11 @@ SEARCHES: tuple[tuple[str, str, dict[str, object] | None], ...] = (
 )
 
 NEXT = sql.SQL("""\
+  -- a query text, once a worker runs (in another shell: pgembed worker)
+  select name, s.score
+  from pgembed.search('postgres_doc', 'is a lock held', filter => '{{"kind": "function"}}') as s
+  join demo.postgres_doc as p on p.id = s.key::int order by s.rank;
+
   -- what resembles one entry, of functions only: filtered nearest neighbours
   select p.module, p.name, s.score
   from pgembed.search('python_doc',
@@ -39,14 +46,16 @@ NEXT = sql.SQL("""\
     k => 5, filter => '{{"kind": "function"}}') as s
   join demo.python_doc as p on p.id = s.key::int order by s.rank;
 
-  -- a changed row becomes stale in the same transaction; pgembed sync embeds it
+  -- a changed row is noted in the same transaction; the worker embeds it
   update demo.python_doc set content = content || ' (reviewed)' where id = {key};
-  select * from pgembed.stale;
+  select name, stale, oldest from pgembed.collection_status();
 """)
 
 SHELL = """\
 or from the shell:
   export PGEMBED_URL='{address}'
+  pgembed worker &
+  pgembed status; pgembed doctor
   pgembed search python_doc "parse command line arguments" --filter '{"kind": "class"}' --explain
   pgembed expert list; pgembed router show; pgembed server stop
 """
@@ -83,13 +92,16 @@ def demo(
 
     Starts the embedded server, makes database pgembed_demo in it, installs the schema, embeds some
     thousand entries, trains three experts, builds the router, measures nDCG@10 on held-out queries
-    and searches. Everything stays there to try things on; run it again to go on after Ctrl-C.
+    and searches, in plain SQL too. Everything stays there to try things on; run it again to go on
+    after Ctrl-C.
     """
+    from pgembed.loopback import set_up_loopback
     from pgembed.schema import migrate
 
     started = time.perf_counter()
     with _database(url) as (address, how):
         migrate(address)
+        set_up_loopback(address)
         seconds = time.perf_counter() - started
         console.print(f"{seconds:6.1f} s  Start: {how}; schema pgembed installed", highlight=False)
         with connect(address) as connection:
@@ -97,6 +109,10 @@ def demo(
                 result = run_demo(connection, Bars(bar, bar.task_ids[0]))
             _print_table(result)
             _print_searches(connection)
+            with worker(address):
+                _print_line(f"\nin plain SQL, from any client:\n\n{STATEMENT};\n")
+                for name, score in search_in_sql(connection):
+                    _print_line(f"  {score:.3f}  {name}")
             _print_next(connection, address)
     console.print(f"Done in {time.perf_counter() - started:.0f} s.", highlight=False)
 

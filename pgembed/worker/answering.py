@@ -64,7 +64,8 @@ class AnsweringLoop(Loop):
             if self.stop.is_set() or self.options.once:
                 return
             for _ in range(int(LOOK_AROUND / 0.25)):
-                for _ in connection.notifies(timeout=0.25, stop_after=1):
+                # To the end first: the generator holds the connection's lock meanwhile.
+                if list(connection.notifies(timeout=0.25, stop_after=1)):
                     self._drain(connection, claimer, encoders)
                 if self.stop.is_set():
                     return
@@ -128,7 +129,7 @@ class AnsweringLoop(Loop):
         errors = [answer.error for answer in answers]
         vectors = [None if each.vector is None else PgVector(each.vector) for each in answers]
         connection.execute(
-            "select pgembed.answer_requests(%s, %s::uuid[], %s,"
+            "select pgembed.answer_requests(%s, %s::uuid[], %b,"
             " %s::text[], %s::text[], %s::text[])",
             (
                 claimer,

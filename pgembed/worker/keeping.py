@@ -21,6 +21,9 @@ from pgembed.worker.options import WorkerOptions
 
 log = logging.getLogger("pgembed.worker")
 
+LOCKED = 1.0
+"""Seconds that rows rest which a writer keeps locked, so that others go first."""
+
 OUT_OF_ORDER = 30.0
 """Seconds that a collection rests after an error."""
 
@@ -39,11 +42,16 @@ class KeepingLoop(Loop):
         self._resting: dict[str, float] = {}
         self._complete: set[str] = set()
         self._deadline: float | None = None
+        self._claimer: int | None = None
 
     def work(self, connection: Connection) -> None:
         """Embed what waits until told to stop; where the worker runs once, until nothing does."""
         make_staging(connection)
+        if self._claimer is not None:
+            # A session got lost, but this process did not die: no row is to blame.
+            connection.execute("select pgembed.release(%s)", (self._claimer,))
         with claiming(connection) as claimer:
+            self._claimer = claimer
             try:
                 while not self.stop.is_set():
                     self.beat()
@@ -90,6 +98,10 @@ class KeepingLoop(Loop):
             on_progress=self._pacer(connection, claimer),
         )
         self._note(target, batch, time.monotonic() - started)
+        if batch.documents + len(batch.failed) < batch.claimed:
+            connection.execute(
+                "select pgembed.release(%s, make_interval(secs => %s))", (claimer, LOCKED)
+            )
         if self.options.rate and batch.claimed:
             self.stop.wait(batch.claimed / self.options.rate - (time.monotonic() - started))
         return batch

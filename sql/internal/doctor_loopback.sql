@@ -49,7 +49,10 @@ begin
       and has_function_privilege(r.oid, p.oid, 'execute')
   ) as e;
   verdict := case when excess is null then 'ok' else 'failed' end;
-  detail := coalesce(format('%s has more than it should: %s', role, excess), format('%s may hand in and fetch texts, and nothing more', role));
+  detail := case
+    when excess is null then format('%s may hand in and fetch texts, and nothing more', role)
+    else format('%s has more than it should: %s', role, excess)
+  end;
   remedy := case when excess is not null then 'Every user who may run dblink has the rights of this role: revoke them.' end;
   return next;
 end

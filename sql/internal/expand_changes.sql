@@ -23,8 +23,8 @@ begin atomic
     select
       expand_changes.collection,
       k.key,
-      min(n.priority),
-      min(n.changed_at)
+      min(n.priority) as priority,
+      min(n.changed_at) as enqueued_at
     from taken as n
     cross join unnest(n.keys) as k (key)
     group by k.key

@@ -40,7 +40,7 @@ begin
   with given_up as (
     delete from pgembed.stale as q
     where q.collection = claimed.name and q.attempts >= hopeless
-      and (q.claimed_by is null or q.leased_until < clock_timestamp() or q.claimed_by <> all (living))
+      and (q.leased_until is null or q.leased_until < clock_timestamp() or q.claimed_by <> all (living))
     returning q.key, q.attempts
   )
   insert into pgembed.failure as f (collection, key, error, attempts)
@@ -52,7 +52,7 @@ begin
   with free as materialized (
     select q.key, q.attempts, q.priority, q.enqueued_at from pgembed.stale as q
     where q.collection = claimed.name
-      and (q.claimed_by is null or q.leased_until < clock_timestamp() or q.claimed_by <> all (living))
+      and (q.leased_until is null or q.leased_until < clock_timestamp() or q.claimed_by <> all (living))
     order by q.priority, q.enqueued_at, q.key
     limit claim.max_rows
     for update skip locked

@@ -9,28 +9,26 @@ as $$
 declare
   request pgembed.encode_request;
 begin
-  delete from pgembed.encode_request as r
-  where r.token = fetch_request.token and (r.answered_at is not null or fetch_request.abandon)
-  returning r.* into request;
-  if found then
-    state := case when request.answered_at is null then 'gone' when request.error is null then 'answered' else 'failed' end;
-    answer := request.answer;
-    error := request.error;
-    code := request.error_code;
-    hint := request.error_hint;
-    return next;
-    return;
-  end if;
   select r.* into request from pgembed.encode_request as r where r.token = fetch_request.token;
-  if not found then
+  if found and (request.answered_at is not null or fetch_request.abandon) then
+    -- Read again: the answer may have come meanwhile.
+    delete from pgembed.encode_request as r where r.token = fetch_request.token returning r.* into request;
+  end if;
+  answer := request.answer;
+  error := request.error;
+  code := request.error_code;
+  hint := request.error_hint;
+  if request.answered_at is not null then
+    state := case when error is null then 'answered' else 'failed' end;
+  elsif request.token is null or fetch_request.abandon then
     state := 'gone';
-  elsif not pgembed.has_encode_worker(request.encoder) then
+  elsif pgembed.has_encode_worker(request.encoder) then
+    state := 'waiting';
+    perform pgembed.free_request(request);
+  else
     delete from pgembed.encode_request as r where r.token = fetch_request.token;
     state := 'failed';
     select w.error, w.code, w.hint into error, code, hint from pgembed.no_worker(request.encoder) as w;
-  else
-    state := 'waiting';
-    perform pgembed.free_request(request);
   end if;
   return next;
 end

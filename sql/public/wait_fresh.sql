@@ -4,7 +4,7 @@ set search_path from current
 as $$
 declare
   awaited pgembed.collection := pgembed.collection_named(wait_fresh.collection);
-  patience interval := make_interval(secs => coalesce(nullif(current_setting('pgembed.timeout_ms', true), '')::float8, 5000) / 1000);
+  patience interval := pgembed.timeout_ms() * interval '1 millisecond';
   started timestamptz := clock_timestamp();
   newest bigint;
   waiting bigint;

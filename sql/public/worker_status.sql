@@ -17,24 +17,30 @@ create or replace function pgembed.worker_status() returns table (
 )
 language sql stable
 begin atomic
+  with known as (
+    select
+      w.*,
+      w.id = any(pgembed.living_claimers()) as alive
+    from pgembed.worker as w
+  )
   select
-    w.id,
-    w.host,
-    w.pid,
-    w.version,
-    w.id = any(pgembed.living_claimers()) as alive,
-    w.collections,
-    w.started_at,
-    w.seen_at,
-    w.requests,
-    w.documents,
-    w.chunks,
-    w.failures,
-    w.throughput,
-    w.last_error,
-    w.last_error_at
-  from pgembed.worker as w
-  order by alive desc, w.seen_at desc;
+    k.id,
+    k.host,
+    k.pid,
+    k.version,
+    k.alive,
+    k.collections,
+    k.started_at,
+    k.seen_at,
+    k.requests,
+    k.documents,
+    k.chunks,
+    k.failures,
+    k.throughput,
+    k.last_error,
+    k.last_error_at
+  from known as k
+  order by k.alive desc, k.seen_at desc;
 end;
 comment on function pgembed.worker_status() is
   'Workers of the last day: whether each is connected now, what it did since its start, rows a second of late, and its last error.';

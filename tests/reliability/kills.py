@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import psycopg
-
 from pgembed.database import Connection, connect
-from tests.reliability.processes import WorkerProcess, backends, claimers, claims
+from tests.reliability.processes import WorkerProcess, claimers, claims
 from tests.reliability.support import Verdict, drained, eventually, judge
 from tests.reliability.writers import acknowledged, writing
 
 POINTS = ("claimed", "encoded", "copying", "written", "committed")
-
-WRITING = r"^(begin|lock table|set local|copy|select pgembed\.write_batch|commit|rollback)"
-"""Statements of the transaction that writes a batch."""
 
 
 @dataclass(slots=True)
@@ -41,13 +35,25 @@ class Killed:
 
 
 def kill_workers(
-    url: str, *, kills: int, seed: int, on_kill: Callable[[int], None] = lambda _: None
+    url: str,
+    *,
+    kills: int,
+    seed: int,
+    on_kill: Callable[[int], None] = lambda _: None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Killed:
     """Kill one worker after the other at a random point while writers write, and judge.
 
     One worker survives every time; it is then killed itself, and the one that follows survives.
     A victim either dies at its point by itself, or freezes there, so that what it holds is known,
     and is killed then.
+
+    Args:
+        url: a database with an empty collection ``notes``.
+        kills: of victims.
+        seed: of what is written and where victims die.
+        on_kill: told how many have died.
+        enough: asked after each kill whether to end early.
     """
     chance, found, started = random.Random(seed), Killed(), time.monotonic()
     survivor = WorkerProcess(url)
@@ -65,6 +71,8 @@ def kill_workers(
                 if number % 10 == 5:
                     survivor = _relieve(url, survivor)
                     found.at["anywhere"] = found.at.get("anywhere", 0) + 1
+                if enough():
+                    break
         found.kills = sum(found.at.values())
         found.commits = sum(writer.commits for writer in writers)
         with connect(url) as connection:
@@ -103,55 +111,3 @@ def _relieve(url: str, survivor: WorkerProcess) -> WorkerProcess:
     following.wait_for("embedded")
     survivor.close()
     return following
-
-
-@dataclass(slots=True)
-class OpenTransactions:
-    """The longest transaction of a worker, by what it was doing, in milliseconds."""
-
-    encoding_ms: float = 0.0
-    """Any but those that write, also one that a claim left open."""
-    writing_ms: float = 0.0
-    claimed_ms: float = 0.0
-    """How long rows were claimed: what a transaction that stays open while encoding would take."""
-    samples: int = 0
-
-
-class Sampler(threading.Thread):
-    """Looks every few milliseconds for open transactions of a worker."""
-
-    def __init__(self, url: str, worker: WorkerProcess) -> None:
-        super().__init__(daemon=True)
-        self.found, self.halt = OpenTransactions(), threading.Event()
-        self.connection = psycopg.connect(url, autocommit=True)
-        self.pids, self.numbers = (
-            backends(self.connection, worker),
-            claimers(self.connection, worker),
-        )
-
-    def run(self) -> None:
-        """Sample until told to stop."""
-        since: float | None = None
-        while not self.halt.wait(0.002):
-            rows = self.connection.execute(
-                "select lower(query) ~ %s, extract(epoch from clock_timestamp() - xact_start) * 1000"
-                " from pg_stat_activity where pid = any (%s) and xact_start is not null",
-                (WRITING, self.pids),
-            ).fetchall()
-            self.found.samples += 1
-            for writes, age in rows:
-                name = "writing_ms" if writes else "encoding_ms"
-                setattr(self.found, name, max(getattr(self.found, name), float(age)))
-            if claims(self.connection, self.numbers):
-                since = since or time.monotonic()
-                held = (time.monotonic() - since) * 1000
-                self.found.claimed_ms = max(self.found.claimed_ms, held)
-            else:
-                since = None
-
-    def stop(self) -> OpenTransactions:
-        """Stop, and say what was found."""
-        self.halt.set()
-        self.join(30)
-        self.connection.close()
-        return self.found

@@ -1,7 +1,8 @@
 """``pgembed`` whose encoder takes its time, or dies of a text: for the tests of this folder.
 
 ``PGEMBED_TEST_SLOW`` is seconds that each call of the encoder takes; the word ``poison`` in a text
-kills the process where ``PGEMBED_TEST_POISON`` is set.
+kills the process where ``PGEMBED_TEST_POISON`` is set; ``PGEMBED_TEST_REST`` is seconds that a
+collection rests after an error.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pgembed.cli import main
 from pgembed.encoders import Encoder
 from pgembed.model import Vectors
+from pgembed.worker import keeping
 
 _encode = Encoder.encode_document
 
@@ -34,4 +36,5 @@ def encode_document(
 
 if __name__ == "__main__":
     Encoder.encode_document = encode_document  # type: ignore[method-assign]
+    keeping.OUT_OF_ORDER = float(os.environ.get("PGEMBED_TEST_REST", keeping.OUT_OF_ORDER))
     main()

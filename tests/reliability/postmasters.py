@@ -15,7 +15,7 @@ from pgembed.server import EmbeddedServer, status
 from tests.reliability.processes import WorkerProcess
 from tests.reliability.proxy import Proxy
 from tests.reliability.support import Verdict, drained, eventually, judge
-from tests.reliability.writers import Writer, acknowledged, writing
+from tests.reliability.writers import acknowledged, halt, writing
 
 
 @dataclass(slots=True)
@@ -38,11 +38,19 @@ def kill_postmasters(
     kills: int,
     seed: int,
     on_kill: Callable[[int], None] = lambda _: None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Crashed:
     """Kill and restart the server again and again, then judge.
 
     Every other time by SIGKILL, which leaves orphaned backends, else by an immediate shutdown. The
     server comes back at another port, so worker and writers connect through a proxy.
+
+    Args:
+        server: started, with an empty collection ``notes`` in its database.
+        kills: how often.
+        seed: of what is written and when.
+        on_kill: told how many there were.
+        enough: asked after each restart whether to end early.
     """
     chance, found, started = random.Random(seed), Crashed(), time.monotonic()
     with (
@@ -57,17 +65,16 @@ def kill_postmasters(
             _kill(server.home, kill)
             server.start()
             proxy.aim(server.url)
-            found.recoveries.append(_recovery(worker, writers))
+            found.recoveries.append(_recovery(worker))
+            found.kills = number
             on_kill(number)
-        for writer in writers:
-            writer.halt.set()
-        for writer in writers:
-            writer.join(60)
+            if enough():
+                break
+        halt(writers)
         with connect(server.url) as connection:
             drained(connection)
             found.verdict = judge(connection, acknowledged(writers))
         assert worker.running, worker.output()[-4000:]
-    found.kills = kills
     found.commits = sum(writer.commits for writer in writers)
     found.unanswered = sum(writer.unanswered for writer in writers)
     found.seconds = time.monotonic() - started
@@ -81,7 +88,7 @@ def _kill(home: Path, number: signal.Signals) -> None:
     eventually(lambda: not status(home).running, "the postmaster is gone")
 
 
-def _recovery(worker: WorkerProcess, writers: list[Writer]) -> float:
+def _recovery(worker: WorkerProcess) -> float:
     """Wait until the worker writes again, which proves that writers do too."""
     ready, before = time.monotonic(), len(worker.events("embedded"))
     worker.wait_for("embedded", 60, count=before + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ class WorkerProcess:
         failpoint: str | None = None,
         command: tuple[str, ...] = COMMAND,
         environment: Mapping[str, str] | None = None,
+        limit: tuple[int, int] | None = None,
     ) -> None:
         options = ("worker", "--log", "json", "--no-queries", "--poll", "0.05", *arguments)
         if "--batch" not in arguments:
@@ -50,6 +52,7 @@ class WorkerProcess:
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
+            preexec_fn=limit and (lambda: resource.setrlimit(limit[0], (limit[1], limit[1]))),
         )
 
     def __enter__(self) -> Self:

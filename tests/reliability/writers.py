@@ -134,11 +134,16 @@ def writing(
     try:
         yield threads
     finally:
-        for thread in threads:
-            thread.halt.set()
-        for thread in threads:
-            thread.join(60)
-            assert not thread.is_alive()
+        halt(threads)
+
+
+def halt(writers: list[Writer]) -> None:
+    """Stop writers, and wait until what they are in doubt of is settled."""
+    for writer in writers:
+        writer.halt.set()
+    for writer in writers:
+        writer.join(60)
+        assert not writer.is_alive()
 
 
 def acknowledged(writers: list[Writer]) -> dict[int, str]:

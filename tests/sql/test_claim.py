@@ -198,7 +198,7 @@ def test_a_row_that_nobody_finishes_is_claimed_alone_and_given_up(papers: Connec
     number = claimer(papers)
     claims = [sorted(column(papers, CLAIM, (number, 100))) for _ in range(4)]
     assert sorted(claims) == [[], ["1", "3", "5"], ["2"], ["4"]]
-    papers.execute("update pgembed.stale set attempts = 10, claimed_by = null where key = '2'")
+    papers.execute("update pgembed.stale set attempts = 10, leased_until = null where key = '2'")
     papers.execute("update pgembed.stale set attempts = 11 where key = '4'")
     column(papers, CLAIM, (number, 100))
     assert column(papers, "select key from pgembed.failure") == ["2"]

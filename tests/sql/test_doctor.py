@@ -35,6 +35,8 @@ def test_all_is_well(texts: Connection, worker: Worker) -> None:
     assert {check.verdict for check in found} == {"ok"}
     assert {check.remedy for check in found} == {None}
     assert len(worker.asked) == 1
+    (role,) = [check for check in found if check.name == "loopback role"]
+    assert role.detail.endswith("may hand in and fetch texts, and nothing more")
 
 
 def test_without_a_worker_it_warns(texts: Connection) -> None:
