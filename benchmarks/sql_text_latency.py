@@ -32,8 +32,8 @@ from pgembed.registry import register_encoder
 from pgembed.server import find_binaries
 
 SESSIONS = (1, 8)
-CALLS = {"echo": 2_000, "minilm": 200}
-"""Texts a session; a quick run has a quarter of it."""
+CALLS = {"echo": 1_000, "minilm": 200}
+"""Texts a session, together fewer than a worker keeps; a quick run has a quarter of it."""
 STRIDE = 100_000
 """Texts of one session have numbers below it."""
 

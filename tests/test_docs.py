@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ import pgembed
 from pgembed import reference
 from pgembed.cli.app import app
 from pgembed.database import Connection
+from pgembed.demo.plain_sql import worker
 from pgembed.descent import LinearSettings
 from pgembed.errors import GateError
 from pgembed.loopback import loopback_role
-from tests.sql.texts import working
+from tests.databases import url_of
+from tests.sql.support import scalar
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -189,8 +192,7 @@ def page_connection(
     monkeypatch.setenv("PGEMBED_URL", migrated_url)
     fixture = "papers" if request.param in ON_PAPERS else "connection"
     connection: Connection = request.getfixturevalue(fixture)
-    with working(migrated_url) if request.param == "docs/text-queries.md" else nullcontext():
-        yield connection
+    yield connection
     connection.execute("reset role")
     for role in (*ROLES, loopback_role(connection)):
         if connection.execute("select 1 from pg_roles where rolname = %s", (role,)).fetchone():
@@ -213,10 +215,23 @@ def run(connection: Connection, block: Block, namespace: dict[str, Any]) -> None
     elif language == "console":
         for line in text.replace("\\\n", " ").splitlines():
             assert line.startswith("$ pgembed "), line
+            if line == "$ pgembed worker":
+                namespace["workers"].enter_context(worker_at_work(connection))
+                continue
             result = CliRunner().invoke(app, shlex.split(line.removeprefix("$ pgembed ")))
             assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
     else:
         pytest.fail(f"an example in {language!r} cannot be run")
+
+
+@contextmanager
+def worker_at_work(connection: Connection) -> Iterator[None]:
+    """A real worker in a thread, which has opened the encoder of every collection."""
+    served = "select bool_and(pgembed.has_encode_worker(encoder)) from pgembed.collection"
+    with worker(url_of(connection)):
+        while not scalar(connection, served):
+            time.sleep(0.05)
+        yield
 
 
 @pytest.mark.minilm
@@ -228,9 +243,10 @@ def run(connection: Connection, block: Block, namespace: dict[str, Any]) -> None
 )
 def test_examples_run(name: str, page_connection: Connection) -> None:
     """The marked examples of a page run one after the other, and find something."""
-    namespace: dict[str, Any] = {"connection": page_connection}
-    for block in examples_of(ROOT / name):
-        run(page_connection, block, namespace)
+    with ExitStack() as workers:
+        namespace: dict[str, Any] = {"connection": page_connection, "workers": workers}
+        for block in examples_of(ROOT / name):
+            run(page_connection, block, namespace)
 
 
 @contextmanager

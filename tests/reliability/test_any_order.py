@@ -245,21 +245,27 @@ class AnyOrder(RuleBasedStateMachine):
         session.connection.close()
         self.sessions[number] = _Session(self.url)
 
-    @rule(number=st.integers(0, 1), point=st.sampled_from(POINTS[:2]), rows=st.integers(1, 5),
-          key=KEYS, text=WORDS)  # fmt: skip
-    def overtake(self, number: int, point: str, rows: int, key: int, text: str) -> None:
-        """While one worker encodes, a row changes and the other worker works."""
+    @precondition(lambda self: not self.paused)
+    @rule(
+        number=st.integers(0, 1),
+        point=st.sampled_from(POINTS[:2]),
+        key=KEYS,
+        text=WORDS,
+        expired=st.booleans(),
+    )
+    def overtake(self, number: int, point: str, key: int, text: str, expired: bool) -> None:
+        """While one worker is at a row, the row changes, and the other worker works."""
         if not self._free(key):
             return
 
         def meanwhile() -> None:
-            self._put(self.connection, key, text, None)
-            self.rows[key] = (text, None)
-            self.sessions[1 - number].work(rows, 60)
+            self.put(key, text, None)
+            self.sessions[1 - number].work(3, 60)
 
+        self.put(key, "about to change", None)
         AT[point] = meanwhile
         try:
-            self.sessions[number].work(rows, 0)
+            self.sessions[number].work(8, 0 if expired else 60)
         finally:
             AT.clear()
 
