@@ -265,6 +265,5 @@ def report(result: dict[str, Any]) -> list[str]:
 
 NOTES = """echo answers at once with a constant vector: what is left is the mechanism. minilm is
 `pgembed worker` with all-MiniLM-L6-v2 and one thread; eight sessions share it, and it encodes what
-waits as one batch, while eight threads in process run their texts side by side, so there the
-overhead may be below zero. A session's first call, which opens its second connection, is left
-out."""
+waits as one batch, while eight threads in process run their texts side by side. A session's first
+call, which opens its second connection, is left out."""

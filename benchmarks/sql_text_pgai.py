@@ -81,7 +81,9 @@ class Contender:
 OURS = Contender(
     "pgembed",
     "select id from pgembed_data.doc",
-    "select count(*) from pgembed.stale where claimed_by = any (pgembed.living_claimers())",
+    # In a select of its own, so that it is looked up once and not for every row.
+    "select count(*) from pgembed.stale"
+    " where claimed_by = any ((select pgembed.living_claimers())::int[])",
 )
 THEIRS = Contender(
     "pgai",

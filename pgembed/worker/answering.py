@@ -94,7 +94,13 @@ class AnsweringLoop(Loop):
             log.info("answering", extra={"encoder": name})
 
     def _drain(self, connection: Connection, claimer: int, encoders: dict[str, Encoder]) -> None:
-        while requests := self._take(connection, claimer, list(encoders)):
+        taken = BATCH
+        # Less than a batch was all there was: what came since has its own notification.
+        while taken == BATCH and not self.stop.is_set():
+            requests = self._take(connection, claimer, list(encoders))
+            taken = len(requests)
+            if not requests:
+                return
             with self._first():
                 answers = answer_all(connection, encoders, requests)
             self._write(connection, claimer, requests, answers)

@@ -12,10 +12,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  deadline timestamptz := pgembed.request_deadline();
+  deadline timestamptz;
   reply record;
   request uuid;
-  polls int := 0;
 begin
   answered_key := ask_worker.cache_key;
   source := 'cache';
@@ -24,9 +23,11 @@ begin
     select c.embedding into answer from pgembed.encode_cache as c where c.cache_key = ask_worker.cache_key;
     if answer is not null then
       return;
-    elsif not pgembed.has_encode_worker(ask_worker.encoder) then
-      perform pgembed.raise_failure(w.error, w.code, w.hint) from pgembed.no_worker(ask_worker.encoder) as w;
     end if;
+  end if;
+  deadline := pgembed.request_deadline();
+  if not pg_is_in_recovery() and not pgembed.has_encode_worker(ask_worker.encoder) then
+    perform pgembed.raise_failure(w.error, w.code, w.hint) from pgembed.no_worker(ask_worker.encoder) as w;
   end if;
   reply := pgembed.call_loopback(format(
     'select null, s.token, s.cache_key, s.answer, s.error, s.code, s.hint from pgembed.submit_request(%L, %L, %L) as s',
@@ -37,11 +38,8 @@ begin
     source := 'worker';
     begin
       loop
-        -- Short calls and sleeps, because a call over dblink cannot be cancelled.
-        perform pgembed.poll_pause(polls);
-        polls := polls + 1;
         reply := pgembed.call_loopback(format(
-          'select f.state, null, null, f.answer, f.error, f.code, f.hint from pgembed.fetch_request(%L, %L) as f',
+          'select f.state, null, null, f.answer, f.error, f.code, f.hint from pgembed.fetch_request(%L, %L, 20) as f',
           request, clock_timestamp() > deadline));
         exit when reply.state <> 'waiting';
       end loop;

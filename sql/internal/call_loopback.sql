@@ -20,7 +20,7 @@ begin
   loop
     begin
       tries := tries + 1;
-      -- Polls come by here every millisecond: the connection is not looked for, but found missing or lost.
+      -- The connection is not looked for first, but found missing or lost.
       execute calling into state, token, cache_key, answer, error, code, hint using call_loopback.statement;
       return;
     exception when others then

@@ -1,6 +1,7 @@
 create or replace function pgembed.fetch_request(
   token uuid,
-  abandon boolean default false
+  abandon boolean default false,
+  wait_ms int default 0
 ) returns table (state text, answer vector, error text, code text, hint text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -8,9 +9,15 @@ as $$
 #variable_conflict use_column
 declare
   request pgembed.encode_request;
+  -- Short, because a call over dblink cannot be cancelled.
+  deadline constant timestamptz := clock_timestamp() + least(fetch_request.wait_ms, 20) * interval '1 millisecond';
 begin
-  select r.* into request from pgembed.encode_request as r where r.token = fetch_request.token;
-  if found and (request.answered_at is not null or fetch_request.abandon) then
+  loop
+    select r.* into request from pgembed.encode_request as r where r.token = fetch_request.token;
+    exit when request.token is null or request.answered_at is not null or fetch_request.abandon or clock_timestamp() >= deadline;
+    perform pg_sleep(0.001);
+  end loop;
+  if request.token is not null and (request.answered_at is not null or fetch_request.abandon) then
     -- Read again: the answer may have come meanwhile.
     delete from pgembed.encode_request as r where r.token = fetch_request.token returning r.* into request;
   end if;
@@ -33,6 +40,6 @@ begin
   return next;
 end
 $$;
-revoke all on function pgembed.fetch_request(uuid, boolean) from public;
-comment on function pgembed.fetch_request(uuid, boolean) is
-  'What became of a request: waiting, answered, failed with error, code and hint, or gone. What is told is deleted; abandon deletes it in any case. A request whose worker died while at it is given to the others.';
+revoke all on function pgembed.fetch_request(uuid, boolean, int) from public;
+comment on function pgembed.fetch_request(uuid, boolean, int) is
+  'What became of a request, after up to wait_ms, 20 at most: waiting, answered, failed with error, code and hint, or gone. What is told is deleted; abandon deletes it in any case. A request whose worker died while at it is given to the others.';

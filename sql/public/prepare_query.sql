@@ -13,7 +13,6 @@ declare
   reply record;
   request uuid;
   key text;
-  polls int := 0;
 begin
   perform pgembed.check_query_text(prepare_query.query);
   perform pgembed.check_mode(encoder, prepare_query.mode);
@@ -22,9 +21,7 @@ begin
   key := reply.cache_key;
   commit;
   while request is not null loop
-    perform pgembed.poll_pause(polls);
-    polls := polls + 1;
-    select f.* into reply from pgembed.fetch_request(request, pg_catalog.clock_timestamp() > deadline) as f;
+    select f.* into reply from pgembed.fetch_request(request, pg_catalog.clock_timestamp() > deadline, 20) as f;
     commit;
     exit when reply.state <> 'waiting';
   end loop;

@@ -19,7 +19,7 @@ begin
     execute format('grant connect on database %I to %I', current_database(), role);
   end if;
   execute format('grant usage on schema pgembed to %I', role);
-  execute format('grant execute on function pgembed.submit_request(text, text, text), pgembed.fetch_request(uuid, boolean) to %I', role);
+  execute format('grant execute on function pgembed.submit_request(text, text, text), pgembed.fetch_request(uuid, boolean, int) to %I', role);
   foreach setting in array array[
     'idle_session_timeout = ''60s''', 'statement_timeout = ''5s''', 'synchronous_commit = off',
     'default_transaction_isolation = ''read committed''', 'default_transaction_read_only = off', 'search_path = pg_catalog, pg_temp'

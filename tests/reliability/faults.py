@@ -71,6 +71,8 @@ def frozen_worker(stage: Stage) -> str:
         held = stage_claims(stage, zombie)
         assert held == 16
         stage.put({n: f"changed meanwhile {n}" for n in range(1, 9)})
+        lease_is_over = "select max(leased_until) < clock_timestamp() from pgembed.stale"
+        eventually(lambda: value(stage.connection, lease_is_over), "its lease is over")
         began = time.monotonic()
         with WorkerProcess(
             stage.url, "--batch", "60", command=PATCHED, environment=environment
@@ -103,26 +105,41 @@ def frozen_before_commit(stage: Stage) -> str:
 
 
 def cut_network(stage: Stage) -> str:
-    """A network that swallows everything: another worker takes over, and the first comes back."""
+    """A network that swallows everything and then resets: the worker connects anew."""
+    return _cut(stage, reset=True)
+
+
+def network_gap(stage: Stage) -> str:
+    """A network that delivers late what it swallowed: what a worker wrote counts no more."""
+    return _cut(stage, reset=False)
+
+
+def _cut(stage: Stage, *, reset: bool) -> str:
+    """Another worker takes over while the first hears nothing, and then the first comes back."""
+    slow = {"PGEMBED_TEST_SLOW": "0.5"}
     with (
         Proxy(stage.url) as proxy,
-        WorkerProcess(proxy.url, "--lease", "2", "--batch", "8", command=PATCHED,
-                      environment={"PGEMBED_TEST_SLOW": "0.5"}) as far,
-    ):  # fmt: skip
+        WorkerProcess(
+            proxy.url, "--lease", "2", "--batch", "8", command=PATCHED, environment=slow
+        ) as far,
+    ):
         far.wait_for("embedded")
         any_claim = "select count(*) from pgembed.stale where claimed_by is not null"
         eventually(lambda: value(stage.connection, any_claim), "it has claimed rows")
         proxy.cut()
+        before = len(far.events("embedded"))
         began = time.monotonic()
         with WorkerProcess(stage.url, "--lease", "2"):
             drained(stage.connection)
             seconds = time.monotonic() - began
-        before = len(far.events("embedded"))
-        proxy.heal()
+        proxy.heal(reset=reset)
         stage.put({n: f"after the cut {n}" for n in range(1, 9)})
-        far.wait_for("embedded", 40, count=before + 1)
+        far.wait_for("embedded", 40, count=before + (1 if reset else 2))
+        late = far.events("embedded")[before]["documents"]
+        assert reset or late == 0
         stage.judge()
-    return f"another worker had all in step after {seconds:.1f} s (lease 2 s); healed, it came back"
+    how = "connected anew" if reset else "went on, its late write rejected"
+    return f"another worker had all in step after {seconds:.1f} s (lease 2 s); healed, it {how}"
 
 
 def stage_claims(stage: Stage, worker: WorkerProcess) -> int:
@@ -329,12 +346,30 @@ def _terminate(connection: Connection) -> int:
     return sum(ended for (ended,) in rows)
 
 
+def outlasted_grace(stage: Stage) -> str:
+    """A batch that takes longer than the grace of a SIGTERM: it is given up, its rows go back."""
+    environment = {"PGEMBED_TEST_SLOW": "60"}
+    with WorkerProcess(stage.url, command=PATCHED, environment=environment) as worker:
+        eventually(lambda: stage_claims(stage, worker), "it has claimed")
+        began = time.monotonic()
+        worker.send(signal.SIGTERM)
+        assert worker.ended(20) == 0, worker.output()
+        seconds = time.monotonic() - began
+        assert 9 < seconds < 15
+        left = "select count(*) from pgembed.stale where claimed_by is not null or attempts > 0"
+        assert value(stage.connection, left) == 0
+    with WorkerProcess(stage.url):
+        stage.judge()
+    return f"ended {seconds:.1f} s after SIGTERM, its claims were free"
+
+
 FAULTS: dict[str, Callable[[Stage], str]] = {
     each.__name__: each
     for each in (
         frozen_worker,
         frozen_before_commit,
         cut_network,
+        network_gap,
         statement_timeout,
         lock_timeout,
         locked_row,
@@ -343,6 +378,10 @@ FAULTS: dict[str, Callable[[Stage], str]] = {
         memory_limit,
         connection_limit,
         terminated_sessions,
+        outlasted_grace,
     )
 }
 """Each by its name."""
+
+LONG = frozenset({"frozen_before_commit", "disk_full", "outlasted_grace"})
+"""Those that take more than ten seconds: only ``make torture`` makes them."""

@@ -42,9 +42,10 @@ class Proxy:
         """Swallow everything from now on."""
         self._through.clear()
 
-    def heal(self) -> None:
-        """Let new connections through; those of before are reset, as by a router that forgot."""
-        self.drop()
+    def heal(self, *, reset: bool) -> None:
+        """Let everything through again, or reset what was connected before the cut."""
+        if reset:
+            self.drop()
         self._through.set()
 
     def drop(self) -> None:

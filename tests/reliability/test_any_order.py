@@ -330,7 +330,7 @@ def machine(
 @pytest.mark.slow
 def test_any_order_of_events_ends_in_step(machine: type[AnyOrder]) -> None:
     """Writers, crashes, expiry, renames, truncates and pauses leave each row its chunks, once."""
-    examples = int(os.environ.get("PGEMBED_TEST_EXAMPLES", "25"))
+    examples = int(os.environ.get("PGEMBED_TEST_EXAMPLES", "15"))
     run_state_machine_as_test(
         machine,
         settings=settings(

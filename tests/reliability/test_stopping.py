@@ -61,21 +61,3 @@ def test_a_second_signal_ends_it_at_once(url: str) -> None:
         with WorkerProcess(url):
             drained(connection)
         assert judge(connection, bodies).clean
-
-
-@pytest.mark.slow
-def test_a_batch_that_outlasts_the_grace_goes_back(url: str) -> None:
-    """After ten seconds it ends within the batch; its rows are free, and no attempt is counted."""
-    with connect(url) as connection:
-        bodies = make_notes(connection, 20)
-        with slow_worker(url, 60) as worker:
-            eventually(lambda: value(connection, CLAIMED), "it has claimed")
-            began = time.monotonic()
-            worker.send(signal.SIGTERM)
-            assert worker.ended(20) == 0, worker.output()
-            assert 9 < time.monotonic() - began < 13
-            assert value(connection, CLAIMED) == 0
-            assert value(connection, "select max(attempts) from pgembed.stale") == 0
-        with WorkerProcess(url):
-            drained(connection)
-        assert judge(connection, bodies).clean
