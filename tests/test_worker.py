@@ -14,11 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from pgembed.database import Connection
 from pgembed.errors import InputError, NotFoundError
+from pgembed.loopback import set_up_loopback
 from pgembed.registry import register_encoder
+from pgembed.schema import migrate
+from pgembed.searching import search
 from pgembed.worker import WorkerOptions, run
 from pgembed.worker.counters import Counters
 from pgembed.worker.health import serve
@@ -244,3 +248,37 @@ def test_status_pause_resume_and_retry(papers: Connection, pgembed: Command) -> 
     with working(papers):
         eventually(lambda: pgembed("status", url=url).status == 0)
     assert stale_keys(papers, "papers") == []
+
+
+def test_query_texts_are_answered_one_after_the_other(papers: Connection) -> None:
+    """As the client would encode and route them, each well within the timeout; an error as well."""
+    set_up_loopback(url_of(papers))
+    texts = ("red apple", "deep ocean", 'it\'s \\ "quoted"')
+    try:
+        with working(papers, concurrency=0) as counters:
+            eventually(lambda: scalar(papers, "select pgembed.has_encode_worker('tiny')"))
+            for text in texts:
+                found = column(papers, "select key from pgembed.search('papers', %s)", (text,))
+                assert found == [hit.key for hit in search(papers, "papers", text)]
+            with pytest.raises(psycopg.Error) as refused:
+                papers.execute("select pgembed.encode('papers', 'red apple', 'nobody')")
+            assert refused.value.sqlstate == "PGE01"
+            eventually(lambda: counters.requests == len(texts))
+    finally:
+        migrate(url_of(papers), revision="base")
+
+
+def test_fresh_searches_see_what_was_just_written(papers: Connection) -> None:
+    """The worker embeds it while the search waits."""
+    set_up_loopback(url_of(papers))
+    fresh = "select key from pgembed.search('papers', 'violet comet', k => 1, fresh => true)"
+    try:
+        with working(papers):
+            eventually(lambda: scalar(papers, "select pgembed.has_encode_worker('tiny')"))
+            papers.execute("insert into papers (id, title) values (61, 'violet comet')")
+            assert column(papers, fresh) == ["61"]
+            papers.execute("update papers set title = 'red apple' where id = 61")
+            papers.execute("insert into papers (id, title) values (62, 'violet comet')")
+            assert column(papers, fresh) == ["62"]
+    finally:
+        migrate(url_of(papers), revision="base")

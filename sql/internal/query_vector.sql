@@ -14,7 +14,9 @@ declare
   reply record;
 begin
   perform pgembed.check_query_text(query_vector.query);
-  perform pgembed.check_mode(encoder, query_vector.mode);
+  if coalesce(query_vector.mode, '') not in ('soft', 'hard') then
+    perform pgembed.check_mode(encoder, query_vector.mode);
+  end if;
   wanted := pgembed.query_key(encoder, query_vector.mode, query_vector.query);
   -- A query may call a stable function once for every row: what this session got last is kept.
   if current_setting('pgembed.memo_key', true) = wanted::text then

@@ -9,13 +9,16 @@ as $$
 #variable_conflict use_column
 declare
   request pgembed.encode_request;
+  looks int := 0;
   -- Short, because a call over dblink cannot be cancelled.
   deadline constant timestamptz := clock_timestamp() + least(fetch_request.wait_ms, 20) * interval '1 millisecond';
 begin
   loop
     select r.* into request from pgembed.encode_request as r where r.token = fetch_request.token;
     exit when request.token is null or request.answered_at is not null or fetch_request.abandon or clock_timestamp() >= deadline;
-    perform pg_sleep(0.001);
+    -- Whoever waits longer has others beside him: each look costs the processor that answers.
+    perform pg_sleep(case when looks < 4 then 0.001 else 0.002 end);
+    looks := looks + 1;
   end loop;
   if request.token is not null and (request.answered_at is not null or fetch_request.abandon) then
     -- Read again: the answer may have come meanwhile.
