@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,11 +11,11 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 
-from pgembed.collections import SearchTarget
+from pgembed.collections import SearchTarget, search_target
 from pgembed.copying import ChunkRow, copy_blocks, halfvec_fields
 from pgembed.database import Connection, rows_of
 from pgembed.encoders import Encoder
-from pgembed.errors import PgembedError
+from pgembed.errors import FingerprintError, PgembedError
 from pgembed.failpoints import reach
 from pgembed.model import Chunk, Vectors
 
@@ -26,6 +27,18 @@ LEASE = 3600.0
 
 WRITE_ATTEMPTS = 2
 """Tries of a batch that a lock, a deadlock or a vanished source row stops; then of its halves."""
+
+LOCK_TIMEOUT_MS = 250
+"""Shorter than deadlock_timeout: we give way before a writer is made the victim."""
+
+IMPATIENT_MS = 20
+"""Of the halves of a batch that a lock stopped: 64 locked rows cost two seconds, not 30."""
+
+WRITE_SECONDS = 60
+"""Longest statement of a write: should this process freeze, the server ends its transaction."""
+
+OF_A_ROW = ("21", "22", "23", "54")
+"""Classes of SQLSTATE that speak of what a row holds; others are no row's fault."""
 
 PASSING = (
     psycopg.errors.LockNotAvailable,
@@ -97,15 +110,26 @@ def work_batch(
         batch_rows: source rows.
         lease: seconds after which others may take the rows, should this session hang.
         on_progress: called between batches of the encoder with how many texts are done; what it
-            raises ends the batch, and its rows stay claimed until they are released.
+            raises beside an ``Exception`` ends the batch, and its rows stay claimed until they are
+            released.
+
+    Raises:
+        FingerprintError: the collection was made anew with another encoder.
     """
     name = target.collection.name
     claimed = _claim(connection, name, claimer, batch_rows, lease)
     if not claimed:
         return Batch()
     reach("claimed")
+    # After the claim: the collection may have been made anew meanwhile.
+    target = search_target(connection, name)
+    if target.fingerprint != model.spec.fingerprint:
+        connection.execute("select pgembed.release(%s)", (claimer,))
+        raise FingerprintError(f"collection {name!r} was made anew with another encoder")
     prepared, bad = _prepare_or_isolate(model, target, claimed, on_progress)
     reach("encoded")
+    if on_progress:
+        on_progress(0)  # a write may take a while: the lease begins anew
     for row, reason in bad:
         _record_failure(connection, name, claimer, row, reason)
     bad_keys = {row.key for row, _ in bad}
@@ -197,13 +221,19 @@ def _prepare_or_isolate(
     """Prepare a batch; when a row stops it, find that row so that its batch-mates succeed."""
     try:
         return _prepare(model, target, claimed, on_progress), []
-    except PgembedError:
+    except psycopg.Error:
+        raise
+    except Exception:  # a tokenizer or runtime may raise anything
         bad: list[tuple[Claimed, str]] = []
         for row in claimed:
             try:
                 _prepare(model, target, [row], on_progress)
-            except PgembedError as error:
-                bad.append((row, str(error)))
+            except psycopg.Error:
+                raise
+            except Exception as error:
+                if not isinstance(error, PgembedError) and len(bad) == len(claimed) - 1 > 0:
+                    raise  # not one of them can be encoded: no row is at fault
+                bad.append((row, str(error) or type(error).__name__))
         names = {row.key for row, _ in bad}
         good = [row for row in claimed if row.key not in names]
         return _prepare(model, target, good, on_progress), bad
@@ -225,10 +255,17 @@ def _write(
     reason = None
     for _ in range(attempts if claimed else 0):
         try:
-            return _write_once(connection, collection, claimer, claimed, prepared), []
+            started = time.monotonic()
+            patience = LOCK_TIMEOUT_MS if attempts == WRITE_ATTEMPTS else IMPATIENT_MS
+            return _write_once(connection, collection, claimer, claimed, prepared, patience), []
         except PASSING:
             continue
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
+        except psycopg.Error as error:
+            # A text of so many chunks that they cannot be written in time is told by the time.
+            slow = time.monotonic() - started > WRITE_SECONDS - 1
+            late = isinstance(error, psycopg.errors.QueryCanceled) and slow
+            if not (late or (error.sqlstate or "").startswith(OF_A_ROW)):
+                raise
             reason = str(error).strip()
             break
     if len(claimed) > 1:
@@ -255,6 +292,7 @@ def _write_once(
     claimer: int,
     claimed: Sequence[Claimed],
     prepared: Prepared,
+    patience_ms: int,
 ) -> int:
     embeddings = [] if prepared.vectors is None else halfvec_fields(prepared.vectors)
     blocks = copy_blocks(prepared.rows, embeddings, encoding=connection.info.encoding)
@@ -262,10 +300,8 @@ def _write_once(
     with connection.transaction(), connection.cursor() as cursor:
         # Wait here as long as it takes for whoever builds an index; below only rows are waited for.
         cursor.execute(sql.SQL("lock table {} in row exclusive mode").format(side))
-        # Shorter than deadlock_timeout: we give way before a writer is made the victim.
-        cursor.execute("set local lock_timeout = '250ms'")
-        # Should this process freeze here, the server ends the transaction, and its locks go.
-        cursor.execute("set local statement_timeout = '60s'")
+        cursor.execute("select set_config('lock_timeout', %s, true)", (f"{patience_ms}ms",))
+        cursor.execute("select set_config('statement_timeout', %s, true)", (f"{WRITE_SECONDS}s",))
         cursor.execute("set local idle_in_transaction_session_timeout = '10s'")
         with cursor.copy("copy pg_temp.pgembed_staging from stdin (format binary)") as copy:
             copy.write(b"".join(blocks))

@@ -10,11 +10,19 @@ from psycopg import sql
 from pgembed.database import Connection, connect, database_url, rows_of, translated
 from pgembed.errors import SchemaError
 
-CREATE_EXTENSION = "create extension dblink"
+CREATE_EXTENSION = (
+    "create schema if not exists pgembed_dblink; create extension dblink schema pgembed_dblink;"
+    " revoke all on all functions in schema pgembed_dblink from public; do $$ begin execute"
+    " format('grant usage on schema pgembed_dblink to %1$s; grant execute on all functions in"
+    " schema pgembed_dblink to %1$s', (select nspowner::regrole from pg_namespace where nspname ="
+    " 'pgembed')); end $$"
+)
+"""In a schema that only the owner of schema ``pgembed`` uses: whoever may run dblink in a session
+runs statements of his own over its second connection, and sees what others hand in there."""
 
 SET_UP = """\
 -- Once for a database, as a superuser or a role with createrole that owns schema pgembed.
-create extension if not exists dblink;
+{create};
 -- The host, or several with commas between them, that this server reaches itself by; and its port.
 select pgembed.set_loopback({host}, {port});
 -- Null where it works, else the reason why not.
@@ -67,7 +75,11 @@ def loopback_sql(*, host: str | None = None, port: int | None = None) -> str:
     """The statements of a set-up, for a DBA to read and run in psql."""
     return (
         sql.SQL(SET_UP)
-        .format(host=sql.Literal(host or "127.0.0.1"), port=sql.Literal(port))
+        .format(
+            create=sql.SQL(CREATE_EXTENSION.replace("extension", "extension if not exists")),
+            host=sql.Literal(host or "127.0.0.1"),
+            port=sql.Literal(port),
+        )
         .as_string(None)
     )
 
@@ -113,20 +125,11 @@ def _set(connection: Connection, host: str, port: int | None) -> str:
 
 
 def _create_extension(connection: Connection) -> None:
-    """Create dblink beside pgvector, a schema that is known to be there, where it is missing."""
+    """Create dblink where it is missing."""
     if rows_of(connection, "select from pg_catalog.pg_extension where extname = 'dblink'"):
         return
-    ((schema,),) = rows_of(
-        connection,
-        "select n.nspname from pg_catalog.pg_extension as e join pg_catalog.pg_namespace as n"
-        " on n.oid = e.extnamespace where e.extname = 'vector'",
-    )
     try:
-        connection.execute(
-            sql.SQL("create extension if not exists dblink schema {}").format(
-                sql.Identifier(schema)
-            )
-        )
+        connection.execute(CREATE_EXTENSION)
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
             f"user {connection.info.user!r} may not create extension dblink",

@@ -91,7 +91,8 @@ def build_index(connection: Connection, collection: str) -> None:
     if rows_of(connection, sql.SQL("select from {} limit 1").format(side)):
         connection.execute(
             "select pgembed.build_index(%(name)s) where not exists (select from pgembed.stale"
-            " where collection = %(name)s and claimed_by = any ((select pgembed.living_claimers())::int[]))",
+            " where collection = %(name)s"
+            " and claimed_by = any ((select pgembed.living_claimers())::int[]))",
             {"name": collection},
         )
 

@@ -115,6 +115,7 @@ create table pgembed.stale (
   primary key (collection, key)
 );
 create index on pgembed.stale (collection, priority, enqueued_at, key);
+create index on pgembed.stale (claimed_by) where claimed_by is not null;
 comment on table pgembed.stale is
   'Source rows that wait to be embedded, each once.';
 comment on column pgembed.stale.priority is
@@ -285,6 +286,7 @@ create unlogged table pgembed.encode_request (
   cache_key uuid not null,
   requested_at timestamptz not null default clock_timestamp(),
   claimed_by int,
+  attempts int not null default 0,
   answer vector,
   error text,
   error_code text,

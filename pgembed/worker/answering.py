@@ -80,8 +80,9 @@ class AnsweringLoop(Loop):
             {"names": self.options.collections and list(self.options.collections)},
         )
         for name, fingerprint in found:
-            if name in encoders:
+            if name in encoders and encoders[name].spec.fingerprint == fingerprint:
                 continue
+            served = encoders.pop(name, None) is not None
             try:
                 encoders[name] = open_registered(connection, name, fingerprint, threads=1)
             except PgembedError as error:
@@ -90,7 +91,8 @@ class AnsweringLoop(Loop):
                     log.error(reason, extra={"loop": self.name})
                 self.counters.failed(reason)
                 continue
-            connection.execute("select pgembed.serve_encoder(%s)", (name,))
+            if not served:
+                connection.execute("select pgembed.serve_encoder(%s)", (name,))
             log.info("answering", extra={"encoder": name})
 
     def _drain(self, connection: Connection, claimer: int, encoders: dict[str, Encoder]) -> None:

@@ -21,15 +21,19 @@ from pgembed.worker.options import WorkerOptions
 
 log = logging.getLogger("pgembed.worker")
 
-LOCKED = 1.0
-"""Seconds that rows rest which a writer keeps locked, so that others go first."""
+LOCKED, LONGEST_LOCKED = 1.0, 15.0
+"""Seconds that rows rest which a writer keeps locked, so that others go first; at most."""
+
+FREEZE = 3600.0
+"""Seconds between two freezes of the staging table: autovacuum does not see temporary tables, and
+its age would hold back the whole database."""
 
 OUT_OF_ORDER = 30.0
 """Seconds that a collection rests after an error."""
 
 
-class StoppedError(Exception):
-    """The worker is told to stop, and the grace of the batch at hand is over."""
+class StoppedError(BaseException):
+    """The worker is told to stop, and the grace of its batch is over: no row is at fault."""
 
 
 class KeepingLoop(Loop):
@@ -43,6 +47,8 @@ class KeepingLoop(Loop):
         self._complete: set[str] = set()
         self._deadline: float | None = None
         self._claimer: int | None = None
+        self._locked = 0.0
+        self._frozen = time.monotonic()
 
     def work(self, connection: Connection) -> None:
         """Embed what waits until told to stop; where the worker runs once, until nothing does."""
@@ -57,6 +63,7 @@ class KeepingLoop(Loop):
                     self.beat()
                     if not self._work_one(connection, claimer):
                         self._finish(connection)
+                        self._freeze(connection)
                         if self.options.once:
                             return
                         self.stop.wait(self.options.poll)
@@ -99,9 +106,13 @@ class KeepingLoop(Loop):
         )
         self._note(target, batch, time.monotonic() - started)
         if batch.documents + len(batch.failed) < batch.claimed:
+            # Longer each time, so that rows which a writer holds do not keep others waiting.
+            self._locked = min(2 * self._locked, LONGEST_LOCKED) if self._locked else LOCKED
             connection.execute(
-                "select pgembed.release(%s, make_interval(secs => %s))", (claimer, LOCKED)
+                "select pgembed.release(%s, make_interval(secs => %s))", (claimer, self._locked)
             )
+        elif batch.claimed:
+            self._locked = 0.0
         if self.options.rate and batch.claimed:
             self.stop.wait(batch.claimed / self.options.rate - (time.monotonic() - started))
         return batch
@@ -160,6 +171,11 @@ class KeepingLoop(Loop):
         log.error(reason, extra={"collection": name, "rests_s": OUT_OF_ORDER})
         connection.execute("select pgembed.release(%s)", (claimer,))
 
+    def _freeze(self, connection: Connection) -> None:
+        if time.monotonic() > self._frozen + FREEZE:
+            connection.execute("vacuum (freeze) pg_temp.pgembed_staging")
+            self._frozen = time.monotonic()
+
     def _finish(self, connection: Connection) -> None:
         """Build the index of what is loaded for the first time, where this role owns the table."""
         statement = (
@@ -171,8 +187,12 @@ class KeepingLoop(Loop):
             if name in self._complete:
                 continue
             self._complete.add(name)
+            # It may take minutes, in which this loop says nothing.
+            self.counters.ended(self.name)
             try:
                 build_index(connection, name)
+                if rows_of(connection, "select pgembed.has_hnsw(%s)", (name,)) == [(False,)]:
+                    self._complete.discard(name)  # another session is still loading
             except psycopg.errors.InsufficientPrivilege:
                 reason = (
                     f"{name} has no index, and this role does not own its table:"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
+from contextlib import suppress
 
 import psycopg
 import tenacity
@@ -30,7 +31,8 @@ SESSION = (
     "select set_config(name, value, false) from (values"
     " ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'),"
     " ('tcp_keepalives_count', '4'),"
-    " ('idle_in_transaction_session_timeout', '10s'), ('application_name', 'pgembed worker'))"
+    " ('idle_in_transaction_session_timeout', '10s'), ('application_name', 'pgembed worker'),"
+    " ('default_transaction_isolation', 'read committed'))"
     " as setting (name, value)"
 )
 
@@ -49,11 +51,18 @@ class Loop(ABC):
         self.options = options
         self.counters = counters
         self.stop = stop
+        self.connection: Connection | None = None
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @abstractmethod
     def work(self, connection: Connection) -> None:
         """Work until ``stop`` is set or, where the worker runs once, until nothing is left."""
+
+    def cancel(self) -> None:
+        """End the statement that the loop is at, if any."""
+        if self.connection is not None and not self.connection.closed:
+            with suppress(psycopg.Error):
+                self.connection.cancel_safe(timeout=5)
 
     def beat(self) -> None:
         """Say that this loop is alive."""
@@ -86,6 +95,10 @@ class Loop(ABC):
         missing = {name: value for name, value in NETWORK.items() if name not in given}
         with connect(make_conninfo(self.options.url, **missing)) as connection:
             connection.execute(SESSION)
+            with suppress(psycopg.Error):
+                # Not on every platform: the server notices at once when this process is gone.
+                connection.execute("set client_connection_check_interval = '1s'")
+            self.connection = connection
             try:
                 self.work(connection)
             except psycopg.OperationalError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,17 +56,24 @@ def run(
         for loop in loops:
             loop.thread.start()
         for loop in loops:
-            _join(loop)
+            _join(loop, stop, options.grace)
         ended.set()
-        _join(heartbeat)
+        _join(heartbeat, ended, options.grace)
     log.info("stopped", extra={"documents": counters.documents, "requests": counters.requests})
     return counters
 
 
-def _join(loop: Loop) -> None:
-    """Wait for a loop, in pieces: a thread that waits for another gets no signals meanwhile."""
+def _join(loop: Loop, stop: threading.Event, grace: float) -> None:
+    """Wait for a loop; once the grace is over, end what it waits for in the database."""
+    deadline = None
     while loop.thread.is_alive():
+        # In pieces, because a thread that waits for another gets no signals meanwhile.
         loop.thread.join(0.2)
+        if stop.is_set():
+            deadline = deadline or time.monotonic() + grace
+            if time.monotonic() > deadline:
+                loop.cancel()
+                deadline += 1
 
 
 def _check(options: WorkerOptions) -> None:

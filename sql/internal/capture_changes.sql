@@ -19,7 +19,13 @@ declare
   same_content text;
   changed text;
 begin
-  select c.* into collection from pgembed.collection as c where c.name = tg_argv[0];
+  -- From the trigger's own arguments: the snapshot of a repeatable read writer may be older than the collection.
+  collection.name := tg_argv[0];
+  collection.source := tg_relid;
+  collection.key_columns := tg_argv[1];
+  collection.content_columns := tg_argv[2];
+  collection.expires_column := nullif(tg_argv[3], '');
+  collection.capture := tg_argv[4];
   wanted := array_remove(collection.key_columns || collection.content_columns || collection.expires_column, null);
   -- A virtual column has no value in a trigger.
   select array_agg(a.attname::text) into present

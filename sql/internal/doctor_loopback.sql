@@ -24,6 +24,18 @@ begin
     remedy := 'Set it up anew: pgembed migrate --sql-encode --loopback-host <a host that this server reaches itself by>';
   end if;
   return next;
+  name := 'dblink';
+  select string_agg(p.oid::regprocedure::text, ', ') into excess
+  from pg_proc as p
+  where p.proname = 'dblink' and p.pronamespace::regnamespace::text = pgembed.dblink_schema() and has_function_privilege('public', p.oid, 'execute');
+  verdict := case when excess is null then 'ok' else 'warning' end;
+  detail := case
+    when excess is null then 'only who was granted it may run dblink'
+    else 'everybody may run dblink, and with it statements over the second connections of sessions: they see which texts others search with, and can stop text queries'
+  end;
+  remedy := case when excess is not null then format(
+    'Where you do not trust every user: revoke execute on its functions in schema %s from public, and grant it to the owner of schema pgembed.', pgembed.dblink_schema()) end;
+  return next;
   name := 'loopback role';
   select string_agg(e.what, ', ' order by e.what) into excess
   from (

@@ -27,6 +27,7 @@ begin atomic
       min(n.changed_at) as enqueued_at
     from taken as n
     cross join unnest(n.keys) as k (key)
+    where octet_length(k.key) <= 2000
     group by k.key
     order by k.key
     -- The earliest time stays: a row that changes all the time is not put off for ever.
@@ -35,10 +36,24 @@ begin atomic
       version = default,
       priority = least(t.priority, excluded.priority),
       enqueued_at = least(t.enqueued_at, excluded.enqueued_at),
-      attempts = 0,
-      claimed_by = null,
-      leased_until = null
+      -- Whoever is at the row goes on: with several sessions a row that changes all the time would never be written else.
+      leased_until = case when t.claimed_by is not null then t.leased_until end,
+      attempts = 0
     returning t.key
+  ),
+  unnamed as (
+    insert into pgembed.failure as f (collection, key, error, attempts)
+    select
+      expand_changes.collection,
+      'md5:' || md5(k.key) as short_key,
+      format('the key has %s bytes, and at most 2000 fit into the queue: %s...', octet_length(k.key), left(k.key, 100)) as reason,
+      0 as attempts
+    from taken as n
+    cross join unnest(n.keys) as k (key)
+    where octet_length(k.key) > 2000
+    group by k.key
+    on conflict (collection, key) do update
+    set failed_at = now()
   )
   select count(*) from written;
 end;

@@ -7,7 +7,13 @@ begin
   if request.claimed_by is null or not (pg_try_advisory_lock(726101, request.claimed_by) and pg_advisory_unlock(726101, request.claimed_by)) then
     return;
   end if;
-  update pgembed.encode_request as r set claimed_by = null
+  -- A text that killed two workers would kill the others too.
+  update pgembed.encode_request as r
+  set claimed_by = null,
+    error = case when r.attempts >= 2 then 'two workers died while they encoded this text' end,
+    error_code = case when r.attempts >= 2 then 'PGE06' end,
+    error_hint = case when r.attempts >= 2 then 'Look into their logs before you ask again.' end,
+    answered_at = case when r.attempts >= 2 then clock_timestamp() end
   where r.token = request.token and r.claimed_by = request.claimed_by and r.answered_at is null;
   perform pg_notify('pgembed_request', '');
 end

@@ -8,12 +8,10 @@ declare
   attached int;
   enabled int;
 begin
-  select coalesce(bit_or(t.tgtype::int), 0),
-    coalesce(bit_or(t.tgtype::int) filter (where t.tgenabled = 'A' or t.tgenabled = 'O' and collection.capture = 'origin'), 0)
+  select coalesce(bit_or(t.kind), 0),
+    coalesce(bit_or(t.kind) filter (where t.enabled = 'A' or t.enabled = 'O' and collection.capture = 'origin'), 0)
   into attached, enabled
-  from pg_trigger as t
-  where t.tgrelid = collection.source and t.tgfoid = 'pgembed.capture_changes()'::regprocedure
-    and t.tgargs = convert_to(collection.name, getdatabaseencoding()) || '\x00'::bytea;
+  from pgembed.our_triggers(collection) as t;
   if attached & wanted <> wanted then
     return format('%s lacks a trigger of ours, so some changes are not noted', collection.source);
   elsif enabled & wanted <> wanted then

@@ -22,10 +22,6 @@ declare
   suspicious constant int := 3;
   hopeless constant int := 10;
 begin
-  if claimed.paused_at is not null then
-    return;
-  end if;
-  perform pgembed.check_source(claimed);
   -- A hidden row would look deleted, and lose its vectors.
   if row_security_active(claimed.source) then
     raise exception using errcode = 'PGE05',
@@ -34,7 +30,13 @@ begin
   end if;
   -- One claim at a time: whoever has claimed a row that is seen below lives by this list, and no
   -- row is locked that another session is about to write.
-  perform pg_advisory_xact_lock(726103, hashtext(claimed.name));
+  perform pgembed.lock_queue(claimed.name);
+  -- Read again: whoever changes the collection holds that lock.
+  claimed := pgembed.collection_named(claim.collection);
+  perform pgembed.check_source(claimed);
+  if claimed.paused_at is not null then
+    return;
+  end if;
   living := pgembed.living_claimers();
   perform pgembed.expand_changes(claimed.name, 16 * claim.max_rows);
   with given_up as (

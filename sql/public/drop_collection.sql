@@ -6,12 +6,9 @@ declare
   dropped pgembed.collection := pgembed.collection_named(drop_collection.name);
   trigger_name text;
 begin
+  perform pgembed.lock_queue(dropped.name);
   if exists (select from pg_class as r where r.oid = dropped.source) then
-    for trigger_name in
-      select t.tgname from pg_trigger as t
-      where t.tgrelid = dropped.source and t.tgfoid = 'pgembed.capture_changes()'::regprocedure
-        and t.tgparentid = 0 and t.tgargs = convert_to(dropped.name, 'UTF8') || decode('00', 'hex')
-    loop
+    for trigger_name in select t.name from pgembed.our_triggers(dropped) as t loop
       execute format('drop trigger %I on %s', trigger_name, dropped.source);
     end loop;
   end if;

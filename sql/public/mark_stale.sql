@@ -11,9 +11,10 @@ declare
   found_collection pgembed.collection := pgembed.collection_named(collection);
   marked bigint;
 begin
+  perform pgembed.lock_queue(found_collection.name);
   perform pgembed.check_source(found_collection);
   execute format(
-    'insert into pgembed.stale (collection, key) select $1, %s from %s as s
+    'insert into pgembed.stale (collection, key) select $1, n.key from (select %s as key from %s as s) as n where octet_length(n.key) <= 2000
      on conflict (collection, key) do update
      set version = default, attempts = 0, claimed_by = null, leased_until = null',
     pgembed.key_text(found_collection.key_columns, 's'), found_collection.source

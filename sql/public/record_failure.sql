@@ -16,6 +16,9 @@ begin
     and t.version = record_failure.version and t.claimed_by = record_failure.claimer
   returning t.attempts into tried;
   if not found then
+    -- It changed meanwhile: others may look at it.
+    update pgembed.stale as t set claimed_by = null, leased_until = null
+    where t.collection = record_failure.collection and t.key = record_failure.key and t.claimed_by = record_failure.claimer;
     return false;
   end if;
   insert into pgembed.failure (collection, key, error, attempts)

@@ -4,14 +4,25 @@ create or replace function pgembed.release(
 ) returns bigint
 language sql
 begin atomic
-  with freed as (
+  -- In the order of the others who lock several rows.
+  with mine as materialized (
+    select
+      t.collection,
+      t.key
+    from pgembed.stale as t
+    where t.claimed_by = release.claimer
+    order by t.collection, t.key
+    for update
+  ),
+  freed as (
     -- Given back before it was tried: the claim does not count as a failed one.
     update pgembed.stale as t
     set
       claimed_by = null,
       leased_until = case when release.rest > '0' then clock_timestamp() + release.rest end,
       attempts = greatest(t.attempts - 1, 0)
-    where t.claimed_by = release.claimer
+    from mine
+    where t.collection = mine.collection and t.key = mine.key
     returning t.key
   )
   select count(*) from freed;

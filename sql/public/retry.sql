@@ -6,8 +6,9 @@ declare
   moved bigint;
 begin
   perform pgembed.collection_named(retry.collection);
+  perform pgembed.lock_queue(retry.collection);
   with again as (
-    delete from pgembed.failure as f where f.collection = retry.collection returning f.collection, f.key
+    delete from pgembed.failure as f where f.collection = retry.collection and f.attempts > 0 returning f.collection, f.key
   )
   insert into pgembed.stale (collection, key, priority) select again.collection, again.key, 1 from again
   on conflict do nothing;

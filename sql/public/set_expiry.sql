@@ -6,9 +6,12 @@ declare
   changed pgembed.collection := pgembed.collection_named(set_expiry.collection);
 begin
   perform pgembed.check_expiry(changed.source, set_expiry.expires);
+  perform pgembed.lock_queue(changed.name);
   -- A writer who is under way compares the old columns: wait for it, and let none begin.
   execute format('lock table %s in share row exclusive mode', changed.source);
-  update pgembed.collection as c set expires_column = set_expiry.expires where c.name = set_expiry.collection;
+  update pgembed.collection as c set expires_column = set_expiry.expires where c.name = set_expiry.collection
+  returning c.* into changed;
+  perform pgembed.attach_triggers(changed);
   -- Rows that had expired by another column have no chunks.
   perform pgembed.mark_stale(changed.name);
 end

@@ -11,7 +11,12 @@ declare
   swept pgembed.collection := pgembed.collection_named(sweep.collection);
   marked bigint := 0;
 begin
+  -- One worker a collection is enough.
+  if not pg_try_advisory_xact_lock(726105, hashtext(swept.name)) then
+    return 0;
+  end if;
   perform pgembed.check_source(swept);
+  perform pgembed.lock_queue(swept.name);
   execute format(
     'delete from pgembed.failure as f where f.collection = $1 and not exists (select from %s as s where %s)',
     swept.source, pgembed.key_match(swept, swept.key_columns, 's', 'f.key')

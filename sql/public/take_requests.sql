@@ -14,7 +14,7 @@ begin atomic
     for update skip locked
   ),
   taken as (
-    update pgembed.encode_request as r set claimed_by = take_requests.claimer
+    update pgembed.encode_request as r set claimed_by = take_requests.claimer, attempts = r.attempts + 1
     from free
     where r.token = free.token
     returning r.token, r.encoder, r.routing_version, r.mode, r.query, r.cache_key, r.number

@@ -25,13 +25,12 @@ begin
     'update pg_temp.pgembed_staging as s set embedding = (
        select d.embedding from pgembed_data.%I as d where %s and d.content_hash = s.content_hash limit 1)
      where s.embedding is null', written.name, on_side);
-  -- Rows that a writer holds now are being changed: they are skipped, and stay stale.
+  -- Whoever was given the row meanwhile, because the lease ran out or the collection was changed, writes it.
   select coalesce(array_agg(mine.key), '{}') into owned
   from (
     select t.key
     from pgembed.stale as t
-    join unnest(write_batch.keys, write_batch.versions) as w (key, version) on w.key = t.key and w.version = t.version
-    where t.collection = written.name and t.claimed_by = write_batch.claimer
+    where t.key = any (write_batch.keys) and t.collection = written.name and t.claimed_by = write_batch.claimer
       and not exists (select from pg_temp.pgembed_staging as s where s.key = t.key and s.embedding is null)
     order by t.key
     for update of t skip locked
@@ -50,7 +49,8 @@ begin
   execute format(
     'with written as (
        insert into pgembed_data.%1$I as old (%2$s, chunk_no, content, span, content_hash, embedding, bm25)
-       select %3$s, s.chunk_no, s.content, int4range(s.span_start, s.span_end), s.content_hash, s.embedding,
+       -- Keys that are equal may be written differently, as 1.0 and 1.00.
+       select distinct on (%3$s, s.chunk_no) %3$s, s.chunk_no, s.content, int4range(s.span_start, s.span_end), s.content_hash, s.embedding,
          pgembed.bm25_weights(to_tsvector($2::regconfig, s.content), $3)
        from pg_temp.pgembed_staging as s
        join %4$s as r on %5$s
@@ -63,11 +63,17 @@ begin
     written.source, pgembed.key_match(written, written.key_columns, 'r', 's.key')
   ) into fresh using owned, written.language, average;
   delete from pgembed.failure as f where f.collection = written.name and f.key = any (owned);
-  delete from pgembed.stale as t where t.collection = written.name and t.key = any (owned);
+  delete from pgembed.stale as t
+  using unnest(write_batch.keys, write_batch.versions) as w (key, version)
+  where t.collection = written.name and t.key = any (owned) and t.key = w.key and t.version = w.version;
+  -- What is left changed meanwhile, and is embedded once more.
+  update pgembed.stale as t set claimed_by = null, leased_until = null where t.collection = written.name and t.key = any (owned);
+  -- Nothing else is locked from here on, so waiting does no harm.
+  perform set_config('lock_timeout', '10s', true);
   -- Last, because all who write to the collection wait for each other here.
   perform pgembed.count_lexemes(written.name, gone, -1), pgembed.count_lexemes(written.name, fresh, 1);
   return cardinality(owned);
 end
 $$;
 comment on function pgembed.write_batch(text, int, text[], bigint[]) is
-  'Writes what a session has embedded, from its temporary table pgembed_staging, and takes those rows off the queue; rows that changed meanwhile are left stale. Returns how many rows were brought up to date.';
+  'Writes what a session has embedded, from its temporary table pgembed_staging, and takes those rows off the queue; rows that changed meanwhile stay on it. Returns how many rows were brought up to date.';

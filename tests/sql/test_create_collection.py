@@ -7,8 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgembed.database import Connection
+from pgembed.database import Connection, connect
 from pgembed.errors import InputError, NotFoundError, SourceError
+from tests.databases import url_of
 from tests.sql.support import (
     clear_queue,
     column,
@@ -526,3 +527,24 @@ def test_inheritance_is_refused(papers: Connection) -> None:
     with pytest.raises(psycopg.Error, match="inheritance") as refusal:
         papers.execute("select pgembed.create_collection('parent', 'parent', '{body}', 'tiny')")
     assert refusal.value.sqlstate == "PGE05"
+
+
+def test_a_writer_with_an_older_snapshot_is_noticed(papers: Connection) -> None:
+    """In repeatable read the collection may be newer than what the writer sees of it."""
+    papers.execute("create table notes (id bigint primary key, body text, other text)")
+    papers.execute("insert into notes values (1, 'green pear', 'old')")
+    with connect(url_of(papers)) as writer:
+        writer.execute("begin isolation level repeatable read")
+        writer.execute("select 1 from papers limit 1")
+        create_collection(papers, "notes", "notes", ["body"])
+        writer.execute("insert into notes values (2, 'red apple', 'x')")
+        writer.execute("commit")
+        assert stale_keys(papers, "notes") == ["1", "2"]
+        clear_queue(papers)
+        writer.execute("begin isolation level repeatable read")
+        writer.execute("select 1 from papers limit 1")
+        papers.execute("select pgembed.set_content('notes', '{other}')")
+        clear_queue(papers)
+        writer.execute("update notes set other = 'blue ocean' where id = 1")
+        writer.execute("commit")
+    assert stale_keys(papers, "notes") == ["1"]

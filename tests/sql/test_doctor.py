@@ -28,7 +28,8 @@ def test_all_is_well(texts: Connection, worker: Worker) -> None:
     texts.execute("analyze pgembed_data.papers")
     found = diagnose(texts)
     assert [check.name for check in found] == [
-        *("schema", "pgvector", "loopback", "loopback role", "tiny: worker", "tiny: text query"),
+        *("schema", "pgvector", "loopback", "dblink", "loopback role"),
+        *("tiny: worker", "tiny: text query"),
         *PAPERS,
         "papers: statistics",
     ]

@@ -418,8 +418,26 @@ def test_the_loopback_role_has_two_functions_and_nothing_else(
         assert "no worker" in str(told.fetchone())
 
 
-def test_the_open_connection_opens_nothing_to_its_user(texts: Connection, worker: Worker) -> None:
-    """Any user can run dblink over the connection of his session; it is the role's rights that count."""
+def test_nobody_else_may_run_dblink(texts: Connection, worker: Worker) -> None:
+    """Over the open connection of his session a user would see what others hand in."""
+    texts.execute(ENCODE, ("red apple",))
+    texts.execute("create role pgembed_test_curious")
+    try:
+        for right in ("no usage", "usage"):
+            if right == "usage":
+                texts.execute("grant usage on schema pgembed_dblink to pgembed_test_curious")
+            texts.execute("set role pgembed_test_curious")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                texts.execute("select pgembed_dblink.dblink('pgembed_loopback', 'select 1')")
+            texts.execute("reset role")
+    finally:
+        texts.execute("reset role")
+        texts.execute("drop owned by pgembed_test_curious")
+        texts.execute("drop role pgembed_test_curious")
+
+
+def test_the_open_connection_has_few_rights(texts: Connection, worker: Worker) -> None:
+    """Where dblink is open to all, it is the role's rights that count."""
     texts.execute(ENCODE, ("red apple",))
     for statement in (
         "select conninfo from pgembed.loopback",
@@ -427,7 +445,8 @@ def test_the_open_connection_opens_nothing_to_its_user(texts: Connection, worker
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             texts.execute(
-                "select * from dblink('pgembed_loopback', %s) as t (text text)", (statement,)
+                "select * from pgembed_dblink.dblink('pgembed_loopback', %s) as t (text text)",
+                (statement,),
             )
 
 

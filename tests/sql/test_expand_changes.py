@@ -52,14 +52,14 @@ def test_it_stops_after_so_many_keys(shared: Connection) -> None:
     assert expand(shared) == 0
 
 
-def test_a_change_frees_a_claimed_row(shared: Connection) -> None:
-    """Whoever embeds the old text loses the row; a new version and no attempts are counted."""
+def test_a_change_of_a_claimed_row_gives_it_a_new_version(shared: Connection) -> None:
+    """Whoever embeds the old text writes it, and the row stays in the queue."""
     shared.execute("update papers set title = 'old' where id = 1")
     shared.execute("select pgembed.claim('papers', 1)")
     version = scalar(shared, "select version from pgembed.stale")
     shared.execute("update papers set title = 'new' where id = 1")
     expand(shared)
-    assert shared.execute(QUEUE).fetchall() == [("1", 0, 0, None)]
+    assert shared.execute(QUEUE).fetchall() == [("1", 0, 0, 1)]
     assert scalar(shared, "select version from pgembed.stale") > version
 
 
@@ -79,3 +79,18 @@ def test_other_collections_keep_their_changes(shared: Connection) -> None:
     shared.execute("update papers set title = 'x' where id = 1")
     expand(shared)
     assert column(shared, "select collection from pgembed.change") == ["titles"]
+
+
+def test_a_key_too_long_for_the_queue_stops_no_other(shared: Connection) -> None:
+    """It is a failure that says so, which retry leaves alone; the others are queued."""
+    shared.execute("create table wide (id bytea primary key, body text)")
+    shared.execute("select pgembed.create_collection('wide', 'wide', '{body}', 'tiny')")
+    shared.execute(
+        "insert into wide values (decode(repeat('ab', 1200), 'hex'), 'long'), ('x', 'short')"
+    )
+    assert column(shared, "select key from pgembed.claim('wide', 1)") == ["\\x78"]
+    (reason,) = column(shared, "select error from pgembed.failure where collection = 'wide'")
+    assert "the key has 2402 bytes" in reason
+    assert scalar(shared, "select pgembed.retry('wide')") == 0
+    shared.execute("select pgembed.mark_stale('wide')")
+    assert stale_keys(shared, "wide") == ["\\x78"]

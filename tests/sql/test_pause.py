@@ -22,12 +22,13 @@ def test_nothing_is_claimed_while_paused(shared: Connection) -> None:
 def test_pausing_again_keeps_the_time(shared: Connection) -> None:
     """It says since when; resuming what runs changes nothing."""
     shared.execute("select pgembed.pause('papers')")
-    shared.execute("update pgembed.collection set paused_at = '2020-01-01'")
+    shared.execute("update pgembed.collection set paused_at = '2020-01-01' where name = 'papers'")
     shared.execute("select pgembed.pause('papers')")
-    assert scalar(shared, "select paused_at::date::text from pgembed.collection") == "2020-01-01"
+    since = "select paused_at::date::text from pgembed.collection where name = 'papers'"
+    assert scalar(shared, since) == "2020-01-01"
     for _ in range(2):
         shared.execute("select pgembed.resume('papers')")
-    assert scalar(shared, "select paused_at from pgembed.collection") is None
+    assert scalar(shared, since) is None
 
 
 def test_an_unknown_collection_is_named(shared: Connection) -> None:

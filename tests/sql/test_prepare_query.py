@@ -35,7 +35,7 @@ def test_the_next_search_finds_the_vector(alone: Connection, worker: Worker) -> 
     expected = open_registered(alone, "tiny").encode_query(["red apple"])[0]
     assert row[1] == "memo"
     assert np.allclose(row[0], expected, atol=1e-6)
-    opened = "select dblink_get_connections()"
+    opened = "select pgembed_dblink.dblink_get_connections()"
     assert scalar(alone, opened) is None
     hits = alone.execute("select key from pgembed.search('papers', 'red apple', 3, mode => 'base')")
     assert len(hits.fetchall()) == 3

@@ -64,3 +64,16 @@ def test_a_writer_under_way_is_waited_for(papers: Connection) -> None:
     ).fetchone()
     assert row is not None
     assert row[0].endswith("changed")
+
+
+def test_a_claim_that_waits_reads_the_new_columns(papers: Connection) -> None:
+    """Whatever it knew of the collection before it waited does not count."""
+    with second_session(papers) as other, ThreadPoolExecutor(1) as pool:
+        papers.execute("begin")
+        papers.execute("select pgembed.set_content('papers', '{topic}')")
+        claimed = pool.submit(column, other, "select content from pgembed.claim('papers', 1, 1000)")
+        waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+        while not scalar(papers, waits):
+            time.sleep(0.01)
+        papers.execute("commit")
+        assert set(claimed.result()) == {"a", "b", "c"}

@@ -12,6 +12,7 @@ from pgembed.errors import NotFoundError
 from tests.sql.support import (
     column,
     create_collection,
+    embed,
     refused,
     scalar,
     second_session,
@@ -213,3 +214,28 @@ def test_a_row_that_is_being_changed_is_not_waited_for(papers: Connection) -> No
         assert write(papers, versions, texts, claimer=number) == 3
         assert stale_keys(papers, "papers") == []
     assert stale_keys(papers, "papers") == ["2"]
+
+
+def test_a_row_that_changes_all_the_time_is_written(three: Connection) -> None:
+    """A change while it is embedded does not throw the work away; the row stays in the queue."""
+    versions = claim(three)
+    three.execute("update papers set title = 'newer' where id = 2")
+    three.execute("select pgembed.expand_changes('papers', 10)")
+    assert write(three, versions, {"1": ["a"], "2": ["old"], "3": ["c"]}) == 3
+    assert column(three, "select content from pgembed_data.papers where id = 2") == ["old"]
+    assert three.execute("select key, claimed_by from pgembed.stale").fetchall() == [("2", None)]
+
+
+def test_keys_that_are_equal_but_written_differently_are_one_row(shared: Connection) -> None:
+    """1.0 and 1.00 are one number: both entries of the queue are settled by its one row."""
+    shared.execute("create table priced (id numeric primary key, body text)")
+    shared.execute("insert into priced values (1.0, 'first'), (2, 'other')")
+    create_collection(shared, "priced", "priced", ["body"])
+    shared.execute("delete from priced where id = 1")
+    shared.execute("insert into priced values (1.00, 'second')")
+    assert embed(shared, "priced") == 3
+    assert stale_keys(shared, "priced") == []
+    assert column(shared, "select content from pgembed_data.priced order by id") == [
+        "second",
+        "other",
+    ]
