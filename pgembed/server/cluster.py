@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -92,12 +93,27 @@ def shared_memory_settings(device: Path = Path("/dev/shm")) -> dict[str, str]:  
     return {} if enough else {"dynamic_shared_memory_type": "mmap"}
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
+def free_port(wanted: int = 0) -> int:
+    """Return a TCP port of 127.0.0.1 that is free now.
+
+    Raises:
+        OSError: If a port is wanted and not free.
+    """
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        # As PostgreSQL does: connections that were just closed are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", wanted))
         port: int = probe.getsockname()[1]
         return port
+
+
+def familiar_port(data: Path) -> int:
+    """Return the port that the server had before, so that URLs stay right, or a free one."""
+    try:
+        found = re.search(r"port=(\d+)", (data / "postmaster.opts").read_text(encoding="utf-8"))
+        return free_port(int(found.group(1))) if found else free_port()
+    except OSError:
+        return free_port()
 
 
 def read_password(home: Home) -> str:
@@ -202,14 +218,15 @@ def check_version(data: Path) -> None:
 
 
 def launch(programs: Programs, settings: Mapping[str, str]) -> None:
-    """Start the server on a free port and wait until it accepts connections.
+    """Start the server on its last port, or a free one, and wait until it accepts connections.
 
     Raises:
         ServerError: If it does not start; the message ends with what it wrote.
     """
     data = programs.home.data
     for attempt in range(PORT_ATTEMPTS):
-        options = _options(free_port(), settings)
+        port = free_port() if attempt else familiar_port(data)
+        options = _options(port, settings)
         arguments = ("-D", str(data), "-s", "-w", "-t", str(START_SECONDS), "-o", options)
         complaint = programs.run("pg_ctl", *arguments, "start")
         if complaint is None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner
 
 from pgembed.cli.server import app
@@ -420,10 +421,27 @@ def test_a_port_taken_meanwhile_is_replaced_by_another(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         ports = iter([taken.getsockname()[1], taken.getsockname()[1], cluster.free_port()])
+        monkeypatch.setattr(cluster, "familiar_port", lambda _: next(ports))
         monkeypatch.setattr(cluster, "free_port", lambda: next(ports))
         with EmbeddedServer(home, settings=FAST) as server:
             assert query(server.url, "select 1") == 1
         assert next(ports, None) is None
+
+
+def test_the_url_stays_right_after_a_restart(home: Path) -> None:
+    """The server takes its last port again, and another where that is taken meanwhile."""
+    with EmbeddedServer(home, settings=FAST) as server:
+        url = server.url
+    with EmbeddedServer(home, settings=FAST) as server:
+        assert server.url == url
+    port = int(conninfo_to_dict(url)["port"])
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with EmbeddedServer(home, settings=FAST) as server:
+            assert server.url != url
+            assert query(server.url, "select 1") == 1
 
 
 def test_a_cluster_of_another_major_version_is_refused(home: Path) -> None:
