@@ -7,6 +7,7 @@ import pytest
 from pgembed.checking import audit_sync
 from pgembed.database import Connection
 from pgembed.errors import InputError, NotFoundError
+from pgembed.syncing import sync
 
 DAMAGE = {
     "delete from pgembed_data.papers where id = 5": "lost",
@@ -46,3 +47,15 @@ def test_a_transaction_and_an_unknown_name_are_refused(papers: Connection) -> No
         audit_sync(papers, "papers")
     with pytest.raises(NotFoundError, match="nope"):
         audit_sync(papers, "nope")
+
+
+def test_columns_may_have_any_name(connection: Connection) -> None:
+    """Also those that the check uses itself."""
+    connection.execute("create table odd (key bigint primary key, content text, present text)")
+    connection.execute("insert into odd values (1, 'red apple', 'here'), (2, null, null)")
+    connection.execute(
+        "select pgembed.create_collection('odd', 'odd', '{content,present}', 'tiny')"
+    )
+    sync(connection, "odd")
+    audit = audit_sync(connection, "odd")
+    assert (audit.rows, audit.clean) == (2, True)

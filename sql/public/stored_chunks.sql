@@ -17,8 +17,8 @@ begin
        select t.key from pgembed.stale as t where t.collection = $1
        union select k.key from pgembed.change as c cross join unnest(c.keys) as k (key) where c.collection = $1
        union select f.key from pgembed.failure as f where f.collection = $1)
-     select coalesce(%1$s, d.key), s.present is not null, s.content, coalesce(d.numbers, ''{}''), coalesce(d.hashes, ''{}'')
-     from (select r.*, true as present, %2$s as content from %3$s as r where %4$s) as s
+     select coalesce(%1$s, d.key), s.pgembed_present is not null, s.pgembed_content, coalesce(d.numbers, ''{}''), coalesce(d.hashes, ''{}'')
+     from (select r.*, true as pgembed_present, %2$s as pgembed_content from %3$s as r where %4$s) as s
      full join (
        select %5$s as key, array_agg(c.chunk_no order by c.chunk_no) as numbers, array_agg(c.content_hash order by c.chunk_no) as hashes
        from pgembed_data.%6$I as c
