@@ -2,7 +2,6 @@ create or replace function pgembed.ask_worker(
   encoder text,
   mode text,
   query text,
-  cache_key uuid,
   out answer vector,
   out answered_key uuid,
   out source text
@@ -16,11 +15,12 @@ declare
   reply record;
   request uuid;
 begin
-  answered_key := ask_worker.cache_key;
+  -- Made here, not given: nobody finds out whether another text is kept.
+  answered_key := pgembed.query_key(ask_worker.encoder, ask_worker.mode, ask_worker.query);
   source := 'cache';
   -- A standby cannot read the cache, and knows nothing of the locks of the primary: the loopback asks there.
   if not pg_is_in_recovery() then
-    select c.embedding into answer from pgembed.encode_cache as c where c.cache_key = ask_worker.cache_key;
+    select c.embedding into answer from pgembed.encode_cache as c where c.cache_key = answered_key;
     if answer is not null then
       return;
     end if;
@@ -57,6 +57,6 @@ begin
   answer := reply.answer;
 end
 $$;
-revoke all on function pgembed.ask_worker(text, text, text, uuid) from public;
-comment on function pgembed.ask_worker(text, text, text, uuid) is
+revoke all on function pgembed.ask_worker(text, text, text) from public;
+comment on function pgembed.ask_worker(text, text, text) is
   'The routed vector of a text from the cache, or from a worker over this session''s second connection, with the key under which it is true. PGE06 where none answers within pgembed.timeout_ms.';

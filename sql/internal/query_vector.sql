@@ -24,7 +24,7 @@ begin
     embedding := current_setting('pgembed.memo_vector', true);
     return;
   end if;
-  reply := pgembed.ask_worker(encoder, query_vector.mode, query_vector.query, wanted);
+  reply := pgembed.ask_worker(encoder, query_vector.mode, query_vector.query);
   embedding := reply.answer;
   source := reply.source;
   -- Another key: the worker sees another routing, because this transaction changed it, or a standby is behind.

@@ -404,7 +404,7 @@ def test_the_loopback_role_has_two_functions_and_nothing_else(
     with connect(as_role(texts_url, conninfo["user"], conninfo["password"])) as loopback:
         statements = [f"table {name}" for name in relations]
         statements += [
-            "select pgembed.ask_worker('tiny', 'soft', 'text', gen_random_uuid())",
+            "select pgembed.ask_worker('tiny', 'soft', 'text')",
             "select pgembed.check_loopback()",
             "select pgembed.encode('papers', 'text')",
             "select pgembed.take_requests(1, '{tiny}')",
