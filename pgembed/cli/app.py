@@ -12,6 +12,7 @@ from pgembed.cli import audit, collection, encoder, expert, fusion, planning, ro
 from pgembed.cli.common import Json, Url, console, print_json, resolve_url
 from pgembed.cli.demo import demo
 from pgembed.cli.doctor import doctor
+from pgembed.cli.evaluate import evaluate
 from pgembed.cli.syncing import refresh, sync
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ app.command("pause")(pause)
 app.command("resume")(resume)
 app.command("retry")(retry)
 app.command("search")(search.search)
+app.command("evaluate")(evaluate)
 app.command("calibrate")(planning.calibrate)
 app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor)

@@ -14,18 +14,16 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from rich.progress import Progress, TaskID
 
-from pgembed.cli.common import console, errors, print_table, progress_bar
+from pgembed.cli.common import console, errors, progress_bar
+from pgembed.cli.evaluate import print_systems
 from pgembed.database import Connection, connect
 from pgembed.demo.pipeline import POSTGRES, PYTHON, DemoResult, run_demo
 from pgembed.demo.plain_sql import STATEMENT, worker
 from pgembed.demo.plain_sql import search as search_in_sql
-from pgembed.evaluation import SystemScores
 from pgembed.searching import explain
 
 DATABASE = "pgembed_demo"
 """Of its own, so that the demo's experts and router never answer the user's queries."""
-
-NAMES = {"hard": "routed (hard)", "soft": "routed (soft)", "base": "base"}
 
 SEARCHES: tuple[tuple[str, str, dict[str, object] | None], ...] = (
     (PYTHON, "run a command and capture what it prints", {"kind": ["function", "class"]}),
@@ -136,24 +134,8 @@ def _database(url: str | None) -> Iterator[tuple[str, str]]:
 
 
 def _print_table(result: DemoResult) -> None:
-    base = result.systems[0]
-    domains = list(base.by_domain)
-    columns = ["nDCG@10 on test", *domains, "macro", "gain over base [95 % interval]"]
     console.print()
-    print_table(
-        columns,
-        [
-            (
-                NAMES.get(system.name, f"expert {system.name}"),
-                *[float(system.by_domain[domain].mean()) for domain in domains],
-                system.macro,
-                _gain(system, base),
-            )
-            for system in result.systems
-        ],
-    )
-    queries = ", ".join(f"{domain} {len(base.by_domain[domain])}" for domain in domains)
-    console.print(f"Test queries: {queries}. Intervals: paired bootstrap.", highlight=False)
+    print_systems(result.systems, "test")
     for trained in result.experts:
         if not trained.decision.accepted:
             errors.print(
@@ -161,18 +143,11 @@ def _print_table(result: DemoResult) -> None:
                 f" {trained.decision.reason}",
                 markup=False,
             )
-    soft = result.systems[-1].gain_over(base)
+    soft = result.systems[-1].gain_over(result.systems[0])
     if soft.low <= 0:
         console.print(
             "Routing did not improve these test queries significantly over base.", style="yellow"
         )
-
-
-def _gain(system: SystemScores, base: SystemScores) -> str:
-    if system is base:
-        return ""
-    gain = system.gain_over(base)
-    return f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
 
 
 def _print_searches(connection: Connection) -> None:

@@ -191,8 +191,7 @@ def test_one_grant_lets_a_reader_search_by_text(
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="ask_worker"):
         found(reader)
     texts.execute(
-        "grant execute on function pgembed.ask_worker(text, text, text)"
-        " to pgembed_test_text_reader"
+        "grant execute on function pgembed.ask_worker(text, text, text) to pgembed_test_text_reader"
     )
     assert found(reader, ", hybrid => true") == found(texts, ", hybrid => true")
     for table in ("loopback", "encode_request", "encode_cache"):
