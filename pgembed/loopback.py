@@ -11,7 +11,8 @@ from pgembed.database import Connection, connect, database_url, rows_of, transla
 from pgembed.errors import SchemaError
 
 CREATE_EXTENSION = (
-    "create schema if not exists pgembed_dblink; create extension dblink schema pgembed_dblink;"
+    "create schema if not exists pgembed_dblink;"
+    " create extension if not exists dblink schema pgembed_dblink;"
     " revoke all on all functions in schema pgembed_dblink from public; do $$ begin execute"
     " format('grant usage on schema pgembed_dblink to %1$s; grant execute on all functions in"
     " schema pgembed_dblink to %1$s', (select nspowner::regrole from pg_namespace where nspname ="
@@ -76,7 +77,7 @@ def loopback_sql(*, host: str | None = None, port: int | None = None) -> str:
     return (
         sql.SQL(SET_UP)
         .format(
-            create=sql.SQL(CREATE_EXTENSION.replace("extension", "extension if not exists")),
+            create=sql.SQL(CREATE_EXTENSION),
             host=sql.Literal(host or "127.0.0.1"),
             port=sql.Literal(port),
         )

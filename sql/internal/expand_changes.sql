@@ -1,6 +1,11 @@
 create or replace function pgembed.expand_changes(collection text, max_keys int) returns bigint
-language sql
-begin atomic
+language plpgsql
+set search_path from current
+as $$
+declare
+  moved bigint;
+  long_keys text[];
+begin
   with listed as (
     select
       c.priority,
@@ -31,7 +36,7 @@ begin atomic
     group by k.key
     order by k.key
     -- The earliest time stays: a row that changes all the time is not put off for ever.
-    on conflict (collection, key) do update
+    on conflict on constraint stale_pkey do update
     set
       version = default,
       priority = least(t.priority, excluded.priority),
@@ -40,22 +45,14 @@ begin atomic
       leased_until = case when t.claimed_by is not null then t.leased_until end,
       attempts = 0
     returning t.key
-  ),
-  unnamed as (
-    insert into pgembed.failure as f (collection, key, error, attempts)
-    select
-      expand_changes.collection,
-      'md5:' || md5(k.key) as short_key,
-      format('the key has %s bytes, and at most 2000 fit into the queue: %s...', octet_length(k.key), left(k.key, 100)) as reason,
-      0 as attempts
-    from taken as n
-    cross join unnest(n.keys) as k (key)
-    where octet_length(k.key) > 2000
-    group by k.key
-    on conflict (collection, key) do update
-    set failed_at = now()
   )
-  select count(*) from written;
-end;
+  select (select count(*) from written), (select array_agg(k.key) from taken as n cross join unnest(n.keys) as k (key) where octet_length(k.key) > 2000)
+  into moved, long_keys;
+  if long_keys is not null then
+    perform pgembed.refuse_long_keys(expand_changes.collection, long_keys);
+  end if;
+  return moved;
+end
+$$;
 comment on function pgembed.expand_changes(text, int) is
   'Moves what writers changed to the queue, a row a key, edits before bulk changes; stops after so many keys. Returns how many.';

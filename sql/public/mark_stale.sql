@@ -20,6 +20,10 @@ begin
     pgembed.key_text(found_collection.key_columns, 's'), found_collection.source
   ) using found_collection.name;
   get diagnostics marked = row_count;
+  execute format(
+    'select pgembed.refuse_long_keys($1, array_agg(n.key)) from (select %s as key from %s as s) as n where octet_length(n.key) > 2000',
+    pgembed.key_text(found_collection.key_columns, 's'), found_collection.source
+  ) using found_collection.name;
   return marked;
 end
 $$;

@@ -24,7 +24,7 @@ begin
        from pgembed_data.%6$I as c
        group by 1
      ) as d on d.key = %1$s
-     where not exists (select from waiting as w where w.key = coalesce(%1$s, d.key))',
+     where not exists (select from waiting as w where w.key = pgembed.queue_key(coalesce(%1$s, d.key)))',
     pgembed.key_text(examined.key_columns, 's'),
     pgembed.content_text(examined.content_columns, 'r'),
     examined.source,

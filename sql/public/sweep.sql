@@ -18,7 +18,7 @@ begin
   perform pgembed.check_source(swept);
   perform pgembed.lock_queue(swept.name);
   execute format(
-    'delete from pgembed.failure as f where f.collection = $1 and not exists (select from %s as s where %s)',
+    'delete from pgembed.failure as f where f.collection = $1 and f.attempts > 0 and not exists (select from %s as s where %s)',
     swept.source, pgembed.key_match(swept, swept.key_columns, 's', 'f.key')
   ) using swept.name;
   if swept.expires_column is not null then
