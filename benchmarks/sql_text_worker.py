@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgembed import registry
 from pgembed.database import Connection, database_url
-from pgembed.model import Chunk, Vectors
+from pgembed.model import Chunk, EncoderSpec, Vectors
 from pgembed.schema import migrate
 from pgembed.worker import WorkerOptions, run
 
@@ -33,6 +33,7 @@ class Stub:
 
     def __init__(self, vectors: Callable[[Sequence[str]], Vectors]) -> None:
         self._vectors = vectors
+        self.spec = EncoderSpec("stub", FINGERPRINT, SIZE, 256, "nowhere")
 
     def encode_query(self, texts: Sequence[str]) -> Vectors:
         """One vector a text."""
