@@ -36,6 +36,10 @@ class TrainingProblem:
     """Grades by document number, for each dev query."""
     name: str = ""
     """The domain."""
+    texts: Sequence[str] = ()
+    """The training queries as written: what an expert inside the encoder learns from."""
+    dev_texts: Sequence[str] = ()
+    """The dev queries as written."""
 
     def __post_init__(self) -> None:
         counts = (len(self.queries), len(self.positives), len(self.mined))
@@ -44,6 +48,14 @@ class TrainingProblem:
         if len(self.dev_queries) != len(self.dev_relevant) or not len(self.dev_queries):
             raise InputError(
                 f"{len(self.dev_queries)} dev queries have {len(self.dev_relevant)} judgments"
+            )
+        if self.texts and (len(self.texts), len(self.dev_texts)) != (
+            len(self.queries),
+            len(self.dev_queries),
+        ):
+            raise InputError(
+                f"{len(self.texts)} and {len(self.dev_texts)} texts belong to"
+                f" {len(self.queries)} training and {len(self.dev_queries)} dev queries"
             )
         width = self.corpus.vectors.shape[1:]
         if self.queries.shape[1:] != width or self.dev_queries.shape[1:] != width:

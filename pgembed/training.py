@@ -127,6 +127,8 @@ def training_problem(
         dev_queries=chooser.vectors,
         dev_relevant=chooser.relevant,
         name=domain,
+        texts=train.texts,
+        dev_texts=chooser.texts,
     )
 
 
