@@ -13,6 +13,7 @@ from pgembed.database import Connection, rows_of, translated
 from pgembed.encoders import Encoder
 from pgembed.errors import InputError
 from pgembed.model import Mode
+from pgembed.plotting import check_plot, save
 from pgembed.searching import filter_json, routed_vector
 
 BANDS = ((0.5, ">= 50 %"), (0.1, "10-50 %"), (0.01, "1-10 %"), (0.001, "0.1-1 %"), (0.0, "< 0.1 %"))
@@ -138,29 +139,6 @@ def by_band(audited: Sequence[AuditedSearch]) -> list[AuditedBand]:
     ]
 
 
-def check_plot(file: Path) -> None:
-    """Refuse a plot that could not be drawn, before an audit takes its minutes.
-
-    Raises:
-        InputError: matplotlib is missing, the file's ending is no format of pictures, or its
-            folder does not exist.
-    """
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError as error:
-        raise InputError(
-            "a plot needs matplotlib", hint="pip install 'pgembed-router[plot]'"
-        ) from error
-    formats = sorted(FigureCanvasBase.get_supported_filetypes())
-    if file.suffix.removeprefix(".").lower() not in formats:
-        raise InputError(
-            f"cannot write the plot {str(file)!r}: its ending is no format of pictures",
-            hint=f"Formats are {', '.join(formats)}.",
-        )
-    if not file.absolute().parent.is_dir():
-        raise InputError(f"cannot write the plot {str(file)!r}: there is no such folder")
-
-
 def plot(bands: Sequence[AuditedBand], file: Path) -> None:
     """Recall and pages by band as a picture, in the format of the file's ending.
 
@@ -185,10 +163,7 @@ def plot(bands: Sequence[AuditedBand], file: Path) -> None:
         axis.set_title(title)
     left.set_yticks(range(len(bands)), [f"{each.band}, {each.plan}" for each in bands])
     left.invert_yaxis()
-    try:
-        figure.savefig(file, dpi=110)
-    except OSError as error:
-        raise InputError(f"cannot write the plot {str(file)!r}: {error}") from error
+    save(figure, file)
 
 
 def _vectors(

@@ -25,6 +25,15 @@ class Interval:
     """Share of the draws in which the difference is not above 0 (one-sided)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A paired comparison of two systems."""
+
+    interval: Interval
+    p: float
+    """Two-sided: twice the share of the draws on the smaller side of 0, never 0 itself."""
+
+
 def paired_bootstrap(
     a: ArrayLike,
     b: ArrayLike,
@@ -56,6 +65,27 @@ def paired_bootstrap(
         InputError: lengths differ, nothing was scored, a score is not finite, or an option is
             out of range.
     """
+    return compare(a, b, draws=draws, seed=seed, level=level, strata=strata).interval
+
+
+def compare(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    draws: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+    strata: Sequence[object] | NDArray[np.generic] | None = None,
+) -> Comparison:
+    """``paired_bootstrap`` with a two-sided p, which ``holm`` can correct.
+
+    The p is that of the interval turned around: the least 1 - level whose interval excludes 0.
+    One is added to both counts (Davison and Hinkley (1997), "Bootstrap methods and their
+    application", section 4.2), so that no p is smaller than the draws can tell.
+
+    Raises:
+        InputError: as ``paired_bootstrap``.
+    """
     difference = _differences(a, b)
     if draws < 1 or not 0 < level < 1:
         raise InputError(f"draws must be at least 1 and level within (0, 1), not {draws}, {level}")
@@ -64,12 +94,39 @@ def paired_bootstrap(
     means = sum((_resampled_means(g, draws, generator) for g in groups), np.zeros(draws))
     means /= len(groups)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(
+    interval = Interval(
         mean=float(np.mean([group.mean() for group in groups])),
         low=float(low),
         high=float(high),
         p=float(np.mean(means <= 0)),
     )
+    smaller = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
+    return Comparison(interval, p=min(1.0, 2 * (smaller + 1) / (draws + 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values for their number, so that those below alpha can be rejected together.
+
+    The chance of any false rejection is at most alpha then, however the comparisons depend on
+    each other (Holm (1979), "A simple sequentially rejective multiple test procedure").
+
+    Args:
+        p_values: of all comparisons of one family.
+
+    Returns:
+        Adjusted values in the same order, at most 1.
+
+    Raises:
+        InputError: a value is not within 0 to 1.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise InputError(f"p values are numbers from 0 to 1, not {p_values!r:.200}")
+    order = np.argsort(values, kind="stable")
+    steps = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(value) for value in adjusted]
 
 
 def _differences(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:

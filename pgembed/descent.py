@@ -1,32 +1,25 @@
-"""Gradient descent of a linear expert: InfoNCE and its gradient, AdamW, the one-cycle schedule."""
+"""Gradient descent of a linear expert: its settings, InfoNCE and its gradient, the steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgembed.contrastive import Batches, TrainingProblem
+from pgembed.candidates import batches_of, labels_of
+from pgembed.contrastive import Mask, Negatives, TrainingProblem
 from pgembed.errors import InputError, TrainingError
 from pgembed.linear_expert import Floats
+from pgembed.optimizer import Moments, one_cycle
 
 Weights = tuple[Floats, Floats]
 """A (dimensions, rank) and B (rank, dimensions)."""
 
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 """The same while training."""
-
-WARM_UP = 0.3
-"""Share of the steps in which the learning rate rises."""
-FIRST_SHARE = 1 / 25
-"""Learning rate of the first step, as a share of the highest."""
-LAST_SHARE = FIRST_SHARE / 1e4
-"""Learning rate of the last step, as a share of the highest."""
-
-DECAY_FIRST, DECAY_SECOND, TINY = 0.9, 0.999, 1e-8
-"""Adam's constants (arXiv 1412.6980, algorithm 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +35,23 @@ class LinearSettings:
     """Queries a step."""
     steps: int = 900
     """For one problem; p problems take sqrt(p) times as many."""
+    negatives: Negatives = "sampled"
+    """``corpus`` trains against every chunk: documents are frozen, so the softmax can be exact."""
     mined: int = 8
-    """Mined negatives a query."""
+    """Mined negatives a query; of no account where every chunk is a candidate."""
     random: int = 512
-    """Random negatives a batch."""
+    """Random negatives a batch; of no account where every chunk is a candidate."""
     margin: float | None = 1.0
-    """Mined negatives above this share of the positive's base similarity are masked as false
+    """Candidates above this share of the positive's base similarity are masked as false
     negatives: 1 is GISTEmbed's threshold (arXiv 2402.16829) with the base as guide, .95 is
     NV-Retriever's (arXiv 2407.15831); None masks none."""
+    mask: Mask = "mined"
+    """Which candidates the margin may mask: mined ones, or all. In ``corpus`` the mined ones are
+    all those that were mined for the batch."""
+    distillation: float = 0.0
+    """Weight of the teacher, where a problem has one, against the judged target."""
+    teacher_temperature: float = 0.05
+    """The teacher's scores are divided by it."""
     evaluate_every: int = 50
     """Steps between two looks at dev; scaled with the problems as the steps are."""
     patience: int = 8
@@ -62,8 +64,13 @@ class LinearSettings:
         counts = (self.rank, self.batch, self.steps, self.evaluate_every, self.patience)
         if min(counts) < 1 or min(self.mined, self.random) < 0:
             raise InputError(f"a count in {self} is too small")
-        if min(self.temperature, self.learning_rate) <= 0:
-            raise InputError(f"temperature and learning rate are above 0, not as in {self}")
+        if min(self.temperature, self.teacher_temperature, self.learning_rate) <= 0:
+            raise InputError(f"temperatures and learning rate are above 0, not as in {self}")
+        if not 0 <= self.distillation <= 1:
+            raise InputError(f"distillation is a share from 0 to 1, not {self.distillation}")
+        for value, known in ((self.negatives, Negatives), (self.mask, Mask)):
+            if value not in get_args(known):
+                raise InputError(f"{value!r} is none of {', '.join(get_args(known))}")
 
 
 def initial_weights(dimensions: int, rank: int, generator: np.random.Generator) -> Pair:
@@ -72,53 +79,66 @@ def initial_weights(dimensions: int, rank: int, generator: np.random.Generator) 
     return A / np.float32(np.sqrt(dimensions)), np.zeros((rank, dimensions), dtype=np.float32)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Descent:
+    """Where a descent stands: with the generator's state, all that the next step needs."""
+
+    step: int
+    """Steps taken."""
+    weights: Pair
+    moments: tuple[Moments, Moments]
+
+    @classmethod
+    def start(cls, weights: Pair) -> Descent:
+        """No step taken yet."""
+        return cls(0, weights, (Moments.zero(weights[0]), Moments.zero(weights[1])))
+
+
 def descend(
     problems: Sequence[TrainingProblem],
     settings: LinearSettings,
-    weights: Pair,
+    state: Descent,
     steps: int,
     generator: np.random.Generator,
-) -> Iterator[tuple[int, float, Pair]]:
+) -> Iterator[tuple[float, Descent]]:
     """Train step by step.
 
     Args:
         problems: each step draws one of them.
         settings: all but the number of steps.
-        weights: A and B to start from.
+        state: where to go on from.
         steps: length of the schedule.
         generator: of all that is random.
 
     Yields:
-        The step's number from 1, its loss, and the weights after it.
+        The loss of each step, and where the descent stands after it.
 
     Raises:
         TrainingError: the loss is not finite.
     """
-    sources = [
-        Batches(problem, settings.batch, settings.mined, settings.random, settings.margin)
-        for problem in problems
-    ]
-    moments = [Moments.zero(matrix) for matrix in weights]
-    for step in range(1, steps + 1):
+    sources = [batches_of(problem, settings) for problem in problems]
+    while state.step < steps:
         batch = sources[generator.integers(len(sources))].draw(generator)
         loss, slopes = info_nce(
-            weights,
+            state.weights,
             batch.queries,
             batch.candidates,
             batch.targets,
             batch.masked,
             temperature=settings.temperature,
+            labels=labels_of(batch, settings),
         )
+        step = state.step + 1
         if not np.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {step}", hint="lower learning_rate")
-        rate = one_cycle(step - 1, steps, settings.learning_rate)
-        moments = [m.updated(slope) for m, slope in zip(moments, slopes, strict=True)]
-        moved = [
-            m.stepped(matrix, rate=rate, decay=settings.weight_decay)
-            for m, matrix in zip(moments, weights, strict=True)
-        ]
-        weights = (moved[0], moved[1])
-        yield step, loss, weights
+        rate = one_cycle(state.step, steps, settings.learning_rate)
+        first, second = (m.updated(s) for m, s in zip(state.moments, slopes, strict=True))
+        A, B = (
+            moments.stepped(matrix, rate=rate, decay=settings.weight_decay)
+            for moments, matrix in zip((first, second), state.weights, strict=True)
+        )
+        state = Descent(step, (A, B), (first, second))
+        yield loss, state
 
 
 def info_nce(
@@ -129,6 +149,7 @@ def info_nce(
     masked: NDArray[np.bool_],
     *,
     temperature: float,
+    labels: NDArray[np.floating] | None = None,
 ) -> tuple[float, Weights[Floats]]:
     """Cross-entropy of each query's target among the candidates (arXiv 1807.03748, equation 4).
 
@@ -139,6 +160,8 @@ def info_nce(
         targets: shape (b,), the right candidate of each query.
         masked: shape (b, c), True where a candidate takes no part; never at a target.
         temperature: similarities are divided by it.
+        labels: shape (b, c), the share that each candidate should have, 0 where masked; None is
+            all for the target.
 
     Returns:
         The mean loss over the queries, and its gradient by A and by B.
@@ -154,56 +177,17 @@ def info_nce(
     logits -= logits.max(axis=1, keepdims=True)
     shares = np.exp(logits)
     totals = shares.sum(axis=1, keepdims=True)
-    loss = float(np.mean(np.log(totals[:, 0]) - logits[rows, targets]))
+    if labels is None:
+        wanted = logits[rows, targets]
+    else:
+        wanted = np.sum(labels * np.where(masked, 0, logits), axis=1)
+    loss = float(np.mean(np.log(totals[:, 0]) - wanted))
     shares /= totals
-    shares[rows, targets] -= 1
+    if labels is None:
+        shares[rows, targets] -= 1
+    else:
+        shares -= labels.astype(shares.dtype)
     by_direction = shares @ candidates / (temperature * len(rows))
     along = np.sum(by_direction * directions, axis=1, keepdims=True)
     by_mapped = (by_direction - along * directions) / lengths
     return loss, (queries.T @ (by_mapped @ B.T), hidden.T @ by_mapped)
-
-
-def one_cycle(step: int, steps: int, highest: float) -> float:
-    """Learning rate of a step counted from 0: up, then down, both along a cosine.
-
-    The one-cycle policy (arXiv 1708.07120) with the constants that PyTorch's OneCycleLR has.
-    """
-    top = WARM_UP * steps - 1
-    if step <= top:
-        return _cosine(FIRST_SHARE * highest, highest, step / top)
-    return _cosine(highest, LAST_SHARE * highest, (step - top) / (steps - 1 - top))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Moments:
-    """What AdamW remembers of one matrix: means of its gradients and of their squares."""
-
-    first: NDArray[np.float32]
-    second: NDArray[np.float32]
-    count: int = 0
-
-    @classmethod
-    def zero(cls, matrix: NDArray[np.float32]) -> Moments:
-        """Nothing remembered yet."""
-        return cls(np.zeros_like(matrix), np.zeros_like(matrix))
-
-    def updated(self, gradient: NDArray[np.float32]) -> Moments:
-        """Take in one gradient."""
-        return Moments(
-            DECAY_FIRST * self.first + (1 - DECAY_FIRST) * gradient,
-            DECAY_SECOND * self.second + (1 - DECAY_SECOND) * gradient * gradient,
-            self.count + 1,
-        )
-
-    def stepped(
-        self, matrix: NDArray[np.float32], *, rate: float, decay: float
-    ) -> NDArray[np.float32]:
-        """Move the matrix one step (arXiv 1711.05101, algorithm 2): decay apart from the slope."""
-        first = self.first / (1 - DECAY_FIRST**self.count)
-        spread = np.sqrt(self.second / (1 - DECAY_SECOND**self.count)) + TINY
-        moved: NDArray[np.float32] = matrix * (1 - rate * decay) - rate * first / spread
-        return moved
-
-
-def _cosine(start: float, end: float, share: float) -> float:
-    return float(end + (start - end) / 2 * (1 + np.cos(np.pi * share)))

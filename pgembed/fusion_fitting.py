@@ -219,7 +219,7 @@ def judged_candidates(
     texts: list[str] = []
     found: list[JudgedCandidates] = []
     for queries in filter(len, parts):
-        vectors = router.query_vectors(queries.vectors, mode)
+        vectors = router.query_vectors(queries.vectors, mode, queries.texts)
         for row, (text, vector) in enumerate(zip(queries.texts, vectors, strict=True)):
             candidates = _candidates(connection, judged.name, numbers, text, vector)
             texts.append(text)

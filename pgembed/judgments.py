@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, LiteralString, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,25 @@ SPLITS = ("train", "dev", "test")
 LARGEST_GRADE = 2**31 - 1
 """What a PostgreSQL integer holds."""
 
+QUERIES: Mapping[Origin, LiteralString] = {
+    "judgments": "select domain, split, query, key, grade from pgembed.judgment"
+    " where collection = %s and grade > 0",
+    "clicks": "select domain, split, query, key, grade from pgembed.click_judgments(%s)"
+    " where grade > 0",
+}
+"""Positive judgments of a collection, from either source."""
+
+HINTS: Mapping[Origin, str] = {
+    "judgments": "Insert some into pgembed.judgment, and run pgembed sync before.",
+    "clicks": "Log what is clicked with pgembed.log_click, or train from judgments.",
+}
+"""What to do where a source has nothing."""
+
 ENCODE_BLOCK = 2000
 """Queries that are encoded and cached at once: what an interruption can lose."""
+
+Origin = Literal["judgments", "clicks"]
+"""Where judgments come from: ``pgembed.judgment``, or the log of clicks."""
 
 Progress = Callable[[int, int], None]
 
@@ -70,6 +88,7 @@ class JudgedCollection:
     """Row in ``corpus.vectors`` of each key and chunk number."""
     queries: Mapping[tuple[str, str], JudgedQueries]
     """By domain and split."""
+    origin: Origin = "judgments"
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -128,9 +147,13 @@ def read_judged(
     collection: str,
     *,
     encoder: Encoder | None = None,
+    source: Origin = "judgments",
     on_progress: Progress | None = None,
 ) -> JudgedCollection:
     """Read the vectors of a collection and its judged queries; queries are encoded once and cached.
+
+    With ``source="clicks"`` the judgments are what ``pgembed.click_judgments`` makes of the log of
+    clicks, instead of the rows of ``pgembed.judgment``.
 
     A domain without a dev split gets one: 20 % of its training queries, by a hash of their text.
     A query that is in several splits, of whatever domain, counts only in the last of train, dev
@@ -139,15 +162,18 @@ def read_judged(
     Raises:
         NotFoundError: no such collection.
         TrainingError: the collection has no chunks, or no judgment of a row that it holds.
+        InputError: there is no such source.
     """
+    if source not in get_args(Origin):
+        raise InputError(f"source {source!r} is none of {', '.join(get_args(Origin))}")
     target = search_target(connection, collection)
     name = target.collection.encoder
     keys, corpus, rows = _read_corpus(connection, collection, target.dimensions)
-    judged = _read_judgments(connection, collection, {key: n for n, key in enumerate(keys)})
+    judged = _read_judgments(connection, collection, source, {k: n for n, k in enumerate(keys)})
     if not judged:
         raise TrainingError(
-            f"collection {collection!r} has no judgments of rows that are embedded",
-            hint="Insert some into pgembed.judgment, and run pgembed sync before.",
+            f"collection {collection!r} has no {source} of rows that are embedded",
+            hint=HINTS[source],
         )
     texts = sorted({text for _, _, text in judged})
     model = matching_encoder(connection, name, target.fingerprint, encoder)
@@ -171,6 +197,7 @@ def read_judged(
             )
             for (domain, split), texts in queries.items()
         },
+        source,
     )
 
 
@@ -247,14 +274,12 @@ def _read_corpus(
     return keys, Corpus(vectors, documents), rows
 
 
-def _read_judgments(connection: Connection, collection: str, numbers: Mapping[str, int]) -> Grades:
+def _read_judgments(
+    connection: Connection, collection: str, source: Origin, numbers: Mapping[str, int]
+) -> Grades:
     judged: Grades = {}
-    rows = rows_of(
-        connection,
-        "select domain, split, query, key, grade from pgembed.judgment"
-        " where collection = %s and grade > 0",
-        (collection,),
-    )
+    with translated():
+        rows = rows_of(connection, QUERIES[source], (collection,))
     for domain, split, query, key, grade in rows:
         if key in numbers:
             judged.setdefault((domain, split, query), {})[numbers[key]] = grade

@@ -1,27 +1,31 @@
-"""Training of linear experts with numpy alone, and the gate that refuses what does not help."""
+"""Training of linear experts with numpy alone; it can be stopped and resumed."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgembed.bootstrap import Interval, paired_bootstrap
+from pgembed.checkpoints import generator_state, pack, training_hash, unpack
 from pgembed.contrastive import TrainingProblem
-from pgembed.descent import LinearSettings, Pair, descend, initial_weights
+from pgembed.descent import Descent, LinearSettings, Pair, descend, initial_weights
 from pgembed.errors import InputError, TrainingError
+from pgembed.gating import GATE_QUERIES, GateDecision, gate
 from pgembed.linear_expert import LinearExpert, LinearStack, apply_all, stack, unit
 from pgembed.metrics import ndcg_of
+from pgembed.optimizer import Moments
+from pgembed.trained import Trained, TrainingStep
 
 __all__ = [
+    "GATE_QUERIES",
     "GateDecision",
     "LinearExpert",
     "LinearSettings",
     "LinearStack",
-    "TrainedLinear",
+    "Trained",
     "TrainingProblem",
     "TrainingStep",
     "apply_all",
@@ -31,48 +35,9 @@ __all__ = [
     "unit",
 ]
 
-GATE_QUERIES = 30
-"""Dev queries below which a bootstrap interval says too little to accept an expert."""
+KIND = "linear"
 
-
-@dataclass(frozen=True, slots=True)
-class TrainingStep:
-    """Progress: what one step did."""
-
-    step: int
-    steps: int
-    loss: float
-    dev_ndcg: float | None
-    """Macro dev nDCG@10 where this step looked at dev."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainedLinear:
-    """A linear expert and how it came about."""
-
-    expert: LinearExpert
-    curve: tuple[tuple[int, float], ...]
-    """Step and macro dev nDCG@10; step 0 is the base."""
-    best_step: int
-    base_scores: NDArray[np.float64]
-    """Dev nDCG@10 of the base for each dev query, problem after problem."""
-    expert_scores: NDArray[np.float64]
-    """The same queries under the expert."""
-    strata: NDArray[np.intp]
-    """Number of the problem of each dev query."""
-    steps: int
-    """Steps taken before training stopped."""
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class GateDecision:
-    """Whether a trained expert may serve, and why."""
-
-    accepted: bool
-    interval: Interval
-    """Of the dev nDCG@10 gain over base."""
-    reason: str
+Curve = tuple[tuple[int, float], ...]
 
 
 def train_linear(
@@ -80,7 +45,9 @@ def train_linear(
     settings: LinearSettings | None = None,
     *,
     on_step: Callable[[TrainingStep], None] | None = None,
-) -> TrainedLinear:
+    on_checkpoint: Callable[[bytes], None] | None = None,
+    resume: bytes | None = None,
+) -> Trained[LinearExpert]:
     """Train a linear expert on the judged queries of one domain, or of several.
 
     InfoNCE over candidates that the batch shares, AdamW with the one-cycle schedule; A is drawn
@@ -92,70 +59,45 @@ def train_linear(
         problems: training and dev queries over corpora in one vector space.
         settings: how to train; the defaults when None.
         on_step: called after every step.
+        on_checkpoint: called with the state of the training after each look at dev but the last.
+        resume: such a state, of the same problems and settings, to go on from: the result is
+            that of a training that was never stopped.
 
     Returns:
         The best expert with its dev scores; equal seeds give equal experts on one machine.
 
     Raises:
         TrainingError: there is no problem to train on, or the loss is not finite.
-        InputError: problems differ in dimensions.
+        InputError: problems differ in dimensions, or ``resume`` is damaged or of another training.
     """
     started, settings = time.perf_counter(), settings or LinearSettings()
     _check(problems)
     steps, every = _scaled(settings, len(problems))
     generator = np.random.default_rng(settings.seed)
     start = initial_weights(problems[0].queries.shape[1], settings.rank, generator)
-    base = best = _look(problems, 0, start)
-    curve, step = [(0, base.macro)], 0
-    for step, loss, weights in descend(problems, settings, start, steps, generator):
-        looked = step % every == 0 or step == steps
+    base = _look(problems, 0, start)
+    keeps = on_checkpoint is not None or resume is not None
+    training = training_hash(problems, settings, KIND) if keeps else ""
+    run = _Run(Descent.start(start), base, ((0, base.macro),), (), 0.0)
+    if resume is not None:
+        run = _resumed(resume, training, problems, generator)
+        started -= run.seconds
+    since: list[float] = []
+    for loss, state in descend(problems, settings, run.descent, steps, generator):
+        since.append(loss)
+        looked = state.step % every == 0 or state.step == steps
         if looked:
-            look = _look(problems, step, weights)
-            curve.append((step, look.macro))
-            best = look if look.macro > best.macro + settings.minimum_gain else best
+            seconds = time.perf_counter() - started
+            look = _look(problems, state.step, state.weights)
+            run = run.after(state, look, float(np.mean(since)), settings.minimum_gain, seconds)
+            since = []
         if on_step is not None:
-            on_step(TrainingStep(step, steps, loss, curve[-1][1] if looked else None))
-        if looked and step - best.step >= settings.patience * every:
+            on_step(TrainingStep(state.step, steps, loss, run.curve[-1][1] if looked else None))
+        if looked and state.step - run.best.step >= settings.patience * every:
             break
-    return TrainedLinear(
-        expert=best.expert,
-        curve=tuple(curve),
-        best_step=best.step,
-        base_scores=np.concatenate(base.scores),
-        expert_scores=np.concatenate(best.scores),
-        strata=np.repeat(np.arange(len(problems)), [len(scores) for scores in base.scores]),
-        steps=step,
-        seconds=time.perf_counter() - started,
-    )
-
-
-def gate(trained: TrainedLinear, *, level: float = 0.95) -> GateDecision:
-    """Accept an expert only when it beats the base on dev with significance.
-
-    Where the scores are those of the queries that also chose the best step, as ``train_linear``
-    returns them, the interval leans to the expert's side: score other queries first.
-
-    Args:
-        trained: what ``train_linear`` returned.
-        level: of the paired bootstrap interval, stratified by problem.
-
-    Returns:
-        Accepted when there are at least 30 dev queries and the interval lies above 0.
-    """
-    interval = paired_bootstrap(
-        trained.base_scores, trained.expert_scores, level=level, strata=trained.strata
-    )
-    queries = len(trained.base_scores)
-    gain = (
-        f"nDCG@10 changes by {interval.mean:+.3f} "
-        f"({level:.0%} interval {interval.low:+.3f} to {interval.high:+.3f}) "
-        f"on {queries} dev queries"
-    )
-    if queries < GATE_QUERIES:
-        return GateDecision(False, interval, f"{gain}: fewer than {GATE_QUERIES} decide nothing")
-    if interval.low <= 0:
-        return GateDecision(False, interval, f"{gain}: not surely better than the base")
-    return GateDecision(True, interval, f"{gain}: better than the base")
+        if looked and on_checkpoint is not None and state.step < steps:
+            on_checkpoint(run.to_bytes(training, generator))
+    return run.result(base, time.perf_counter() - started)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,6 +111,87 @@ class _Look:
     @property
     def macro(self) -> float:
         return float(np.mean([scores.mean() for scores in self.scores]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """Where a training stands after a look at dev."""
+
+    descent: Descent
+    best: _Look
+    curve: Curve
+    losses: Curve
+    seconds: float
+
+    def after(self, state: Descent, look: _Look, loss: float, least: float, seconds: float) -> _Run:
+        """The run after another look; the best expert is replaced by one that gains enough."""
+        return replace(
+            self,
+            descent=state,
+            best=look if look.macro > self.best.macro + least else self.best,
+            curve=(*self.curve, (look.step, look.macro)),
+            losses=(*self.losses, (look.step, loss)),
+            seconds=seconds,
+        )
+
+    def result(self, base: _Look, seconds: float) -> Trained[LinearExpert]:
+        return Trained(
+            expert=self.best.expert,
+            curve=self.curve,
+            best_step=self.best.step,
+            base_scores=np.concatenate(base.scores),
+            expert_scores=np.concatenate(self.best.scores),
+            strata=np.repeat(np.arange(len(base.scores)), [len(each) for each in base.scores]),
+            steps=self.descent.step,
+            seconds=seconds,
+            losses=self.losses,
+        )
+
+    def to_bytes(self, training: str, generator: np.random.Generator) -> bytes:
+        first, second = self.descent.moments
+        arrays = {
+            "A": self.descent.weights[0],
+            "B": self.descent.weights[1],
+            "first_A": first.first,
+            "second_A": first.second,
+            "first_B": second.first,
+            "second_B": second.second,
+            "best_A": self.best.expert.A,
+            "best_B": self.best.expert.B,
+        }
+        state = {
+            "step": self.descent.step,
+            "best_step": self.best.step,
+            "curve": self.curve,
+            "losses": self.losses,
+            "seconds": self.seconds,
+            "generator": generator_state(generator),
+        }
+        return pack(training, arrays, state)
+
+
+def _resumed(
+    data: bytes, training: str, problems: Sequence[TrainingProblem], generator: np.random.Generator
+) -> _Run:
+    """The run of a checkpoint; the generator goes on from where it was."""
+    arrays, state = unpack(training, data)
+    generator.bit_generator.state = state["generator"]
+    step = state["step"]
+    moments = (
+        Moments(arrays["first_A"], arrays["second_A"], step),
+        Moments(arrays["first_B"], arrays["second_B"], step),
+    )
+    return _Run(
+        Descent(step, (arrays["A"], arrays["B"]), moments),
+        _look(problems, state["best_step"], (arrays["best_A"], arrays["best_B"])),
+        _pairs(state["curve"]),
+        _pairs(state["losses"]),
+        state["seconds"],
+    )
+
+
+def _pairs(rows: Sequence[Sequence[float]]) -> Curve:
+    return tuple((int(step), value) for step, value in rows)
 
 
 def _look(problems: Sequence[TrainingProblem], step: int, weights: Pair) -> _Look:

@@ -6,7 +6,7 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class LinearExpert:
     Raises:
         InputError: the shapes do not fit, or a weight is not finite.
     """
+
+    kind: ClassVar[str] = "linear"
 
     A: NDArray[np.float32]
     """float32, shape (dimensions, rank)."""

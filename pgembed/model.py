@@ -89,7 +89,8 @@ class Route:
     weights: Mapping[str, float]
     """Weight of each expert that takes part, base included; they sum to 1."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Similarity of the query to each expert's pilot embeddings."""
+    """How well each expert, or each domain, fits the query, in the unit of the router's kind:
+    similarity to pilots, log-probability up to a constant, or share of the neighbours."""
     reason: str = ""
 
 

@@ -9,27 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pgembed.errors import InputError
+from pgembed.errors import InputError, PgembedError
+from pgembed.heads import Pilot
 from pgembed.linear_expert import unit
 from pgembed.model import Vector, Vectors
-from pgembed.pilot_router import BASE, Pilot, PilotRouter, RouterParameters, Weighting, mix
-from pgembed.soft_fitting import GENERAL, RoutingProblem, SoftFit, SoftSetting, fit_soft
-
-__all__ = [
-    "BASE",
-    "GENERAL",
-    "Pilot",
-    "PilotRouter",
-    "RouterParameters",
-    "RoutingProblem",
-    "SoftFit",
-    "SoftSetting",
-    "Weighting",
-    "best_expert_labels",
-    "build_pilots",
-    "fit_soft",
-    "mix",
-]
 
 SMALLEST_GROUP, SMALLEST_SHARE = 10, 0.05
 """A pilot stands for at least so many queries, and for at least this share of its domain."""
@@ -66,6 +49,7 @@ def build_pilots(
     labels: Literal["instance", "domain"] = "instance",
     tie_margin: float = 0.01,
     min_group: int | None = None,
+    k: int = 1,
 ) -> list[Pilot]:
     """Build the pilot library (arXiv 2409.02685, algorithm 1).
 
@@ -81,6 +65,7 @@ def build_pilots(
         tie_margin: for ``best_expert_labels``.
         min_group: smallest group that gives a pilot; the default is 10 queries or 5 % of the
             domain, whichever is more.
+        k: pilots of a group, by k-means where it is above 1; fewer of a group with fewer queries.
 
     Returns:
         Pilots of unit length, sorted by expert and domain; the order of domains and of experts
@@ -88,6 +73,7 @@ def build_pilots(
 
     Raises:
         InputError: shapes do not fit, or ``labels`` is neither of the two.
+        PgembedError: k is above 1, but scikit-learn is missing.
     """
     if labels not in ("instance", "domain"):
         raise InputError(f'labels are "instance" or "domain", not "{labels}"')
@@ -102,8 +88,12 @@ def build_pilots(
             groups = [(_best_on_average(performance, experts), Z)] if len(Z) else []
         else:
             groups = _groups(Z, performance, experts, tie_margin, min_group)
-        pilots += [Pilot(name, domain, len(group), _centroid(group)) for name, group in groups]
-    return sorted(pilots, key=lambda pilot: (pilot.expert, pilot.domain))
+        pilots += [
+            Pilot(name, domain, len(part), _centroid(part), number)
+            for name, group in groups
+            for number, part in enumerate(_parts(group, k))
+        ]
+    return sorted(pilots, key=lambda pilot: (pilot.expert, pilot.domain, pilot.number))
 
 
 def _best_on_average(performance: NDArray[np.floating], experts: Sequence[str]) -> str:
@@ -123,6 +113,21 @@ def _groups(
     labels = best_expert_labels(performance, tie_margin=tie_margin)
     groups = [(name, Z[labels == column]) for column, name in enumerate(experts)]
     return [(name, group) for name, group in groups if len(group) >= max(1, min_group)]
+
+
+def _parts(group: Vectors, k: int) -> list[Vectors]:
+    """The group in k parts by k-means, with the seed of the paper's code."""
+    if min(k, len(group)) == 1:
+        return [group]
+    try:
+        from sklearn.cluster import KMeans
+    except ImportError as error:
+        raise PgembedError(
+            "several pilots of a group are made by scikit-learn, which is not installed",
+            hint="pip install 'pgembed-router[router]'",
+        ) from error
+    labels = KMeans(min(k, len(group)), n_init=10, random_state=42).fit_predict(group)
+    return [group[labels == number] for number in range(k) if np.any(labels == number)]
 
 
 def _centroid(group: Vectors) -> Vector:

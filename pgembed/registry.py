@@ -92,7 +92,19 @@ def open_registered(
     """
     if fingerprint in _opened:
         return _opened[fingerprint]
-    spec = registered_encoder(connection, name)
+    return open_model(registered_encoder(connection, name), threads=threads)
+
+
+def open_model(spec: EncoderSpec, *, threads: int | None = None) -> Encoder:
+    """The model of a registered encoder, opened once a process.
+
+    Args:
+        spec: as it was registered.
+        threads: as for ``open_registered``.
+
+    Raises:
+        EncoderError, FingerprintError: as for ``open_registered``.
+    """
     if spec.fingerprint not in _opened:
         encoder = open_encoder(
             spec.source,
@@ -107,7 +119,7 @@ def open_registered(
         if encoder.spec.fingerprint != spec.fingerprint:
             raise FingerprintError(
                 f"the model at {spec.source!r} has fingerprint {encoder.spec.fingerprint[:12]};"
-                f" encoder {name!r} was registered with {spec.fingerprint[:12]}",
+                f" encoder {spec.name!r} was registered with {spec.fingerprint[:12]}",
                 hint="Its vectors would not match the stored ones: restore the model's files, or"
                 " register the new model under another name and create a collection for it.",
             )

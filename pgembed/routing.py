@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from pgembed.arm_router import ArmRouter, Fallback, RouterParameters, Weighting, mix
 from pgembed.database import Connection, rows_of, translated
+from pgembed.encoders import Encoder
+from pgembed.encoders.bank import AdapterBank, States
+from pgembed.errors import InputError
 from pgembed.experts import load_experts
+from pgembed.heads import (
+    BASE,
+    ConstantHead,
+    Head,
+    LinearHead,
+    NeighbourHead,
+    Pilot,
+    PilotHead,
+    Utility,
+)
 from pgembed.linear_expert import LinearExpert, LinearStack, apply_all, stack
-from pgembed.model import Mode, Route, Vector, Vectors
-from pgembed.pilot_router import BASE, Pilot, PilotRouter, RouterParameters, mix
+from pgembed.lora_expert import LoraExpert
+from pgembed.model import EncoderSpec, Mode, Route, Vector, Vectors
+from pgembed.registry import open_model, registered_encoder
+
+AnyExpert = LinearExpert | LoraExpert
 
 KEPT_ROUTERS = 32
 """Routers that a process keeps: one for each database and encoder, old versions included."""
@@ -19,14 +38,20 @@ KEPT_ROUTERS = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Router:
-    """What turns the base embedding of a query into the vector that is searched with."""
+    """What turns a query into the vector that is searched with."""
 
-    pilots: PilotRouter
-    experts: Mapping[str, LinearExpert]
+    policy: ArmRouter
+    experts: Mapping[str, AnyExpert]
+    spec: EncoderSpec | None = None
+    """Of the encoder, to open it where LoRA experts need it; None where the caller has it."""
     stacked: LinearStack | None = field(init=False, repr=False)
+    loras: Mapping[str, LoraExpert] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stacked", stack(self.experts) if self.experts else None)
+        linear = {n: e for n, e in self.experts.items() if isinstance(e, LinearExpert)}
+        loras = {n: e for n, e in self.experts.items() if isinstance(e, LoraExpert)}
+        object.__setattr__(self, "stacked", stack(linear) if linear else None)
+        object.__setattr__(self, "loras", loras)
 
     def route(self, z: Vector, mode: Mode = "soft") -> Route:
         """Which experts answer; the same as ``pgembed.route`` in SQL.
@@ -38,25 +63,118 @@ class Router:
         Raises:
             NotFoundError: there is no active expert of that name.
         """
-        return self.pilots.route(z, mode)
+        return self.policy.route(z, mode)
 
-    def query_vector(self, z: Vector, mode: Mode = "soft") -> tuple[Vector, Route]:
-        """The vector to search with, unit(sum of w_e e(z)), and the route that led to it."""
-        route = self.route(z, mode)
-        if self.stacked is None or set(route.weights) == {BASE}:
-            return z, route
-        arms = apply_all(z, self.stacked)
-        shares = np.asarray([route.weights.get(name, 0.0) for name in self.stacked.names])
-        mixed = route.weights.get(BASE, 0.0) * z + shares @ arms
+    def weights(self, Z: Vectors, mode: Mode = "soft") -> Weighting:
+        """Weight of each arm for many queries: arms, and a matrix (n, arms)."""
+        return self.policy.weights(Z, mode)
+
+    def encode(self, texts: Sequence[str], encoder: Encoder | None = None) -> Vectors | States:
+        """Base embeddings of queries, with what LoRA experts go on from where there are any.
+
+        Args:
+            texts: the queries.
+            encoder: the open model; the registered one by default.
+
+        Raises:
+            InputError: a text is blank, or cannot be encoded.
+        """
+        if not self.loras:
+            return self._model(encoder).encode_query(texts)
+        return self._bank(encoder).start(texts)
+
+    def query_vector(self, z: Vector | States, mode: Mode = "soft") -> tuple[Vector, Route]:
+        """The vector to search with, unit(sum of w_e e(z)), and the route that led to it.
+
+        Args:
+            z: base embedding of one query, or what ``encode`` returned for it.
+            mode: as for ``route``.
+
+        Raises:
+            NotFoundError: there is no active expert of that name.
+            InputError: a LoRA expert has weight, but only the base embedding is given.
+        """
+        base = z.base[0] if isinstance(z, States) else z
+        route = self.route(base, mode)
+        if set(route.weights) == {BASE}:
+            return base, route
+        mixed = route.weights.get(BASE, 0.0) * base.astype(np.float64)
+        if self.stacked is not None:
+            shares = np.asarray([route.weights.get(name, 0.0) for name in self.stacked.names])
+            mixed = mixed + shares @ apply_all(base, self.stacked)
+        asked = [name for name in self.loras if route.weights.get(name, 0.0) > 0]
+        if asked:
+            vectors = self._bank().finish(_states(z), [0] * len(asked), self._keys(asked))
+            mixed = mixed + np.asarray([route.weights[name] for name in asked]) @ vectors
         return np.asarray(mixed / np.linalg.norm(mixed), dtype=np.float32), route
 
-    def query_vectors(self, Z: Vectors, mode: Mode = "soft") -> Vectors:
-        """The same for many queries: float32, shape (n, dimensions)."""
-        vectors = {name: expert.apply(Z) for name, expert in self.experts.items()}
-        return mix(Z, self.pilots.weights(Z, mode), vectors)
+    def query_vectors(
+        self, Z: Vectors, mode: Mode = "soft", texts: Sequence[str] | None = None
+    ) -> Vectors:
+        """The same for many queries: float32, shape (n, dimensions).
+
+        Args:
+            Z: their base embeddings.
+            mode: as for ``route``.
+            texts: as written; needed where LoRA experts have weight.
+        """
+        weights = self.weights(Z, mode)
+        weighty = {arm for arm, share in zip(weights[0], weights[1].T, strict=True) if share.any()}
+        return mix(Z, weights, self.arm_vectors(Z, texts, weighty))
+
+    def arm_vectors(
+        self, Z: Vectors, texts: Sequence[str] | None = None, arms: set[str] | None = None
+    ) -> dict[str, Vectors]:
+        """Query vectors of every arm, base included: float32, shape (n, dimensions) each.
+
+        Args:
+            Z: base embeddings of the queries.
+            texts: the queries as written; needed for LoRA experts.
+            arms: only these; all by default.
+
+        Raises:
+            InputError: a LoRA expert is asked for, but the texts are not given.
+        """
+        wanted = set(self.experts) if arms is None else arms & set(self.experts)
+        found: dict[str, Vectors] = {BASE: Z}
+        for name in sorted(wanted - set(self.loras)):
+            expert = self.experts[name]
+            assert isinstance(expert, LinearExpert)
+            found[name] = expert.apply(Z)
+        asked = sorted(wanted & set(self.loras))
+        if asked and len(Z):
+            if texts is None:
+                raise _needs_texts(asked)
+            states = self._bank().start(texts)
+            rows = list(range(len(texts)))
+            for name in asked:
+                keys = self._keys([name]) * len(rows)
+                found[name] = self._bank().finish(states, rows, keys)
+        return found
+
+    def _model(self, encoder: Encoder | None) -> Encoder:
+        if encoder is not None:
+            return encoder
+        if self.spec is None:
+            raise InputError("the router does not know its encoder", hint="pass the open encoder")
+        return open_model(self.spec)
+
+    def _bank(self, encoder: Encoder | None = None) -> AdapterBank:
+        """The encoder's bank, with this router's experts in it."""
+        bank = _bank_of(self._model(encoder))
+        missing = set(self._keys(list(self.loras))) - set(bank.names)
+        for expert in self.loras.values():
+            if expert.sha256 in missing:
+                bank.add(expert.sha256, expert)
+        return bank
+
+    def _keys(self, names: Sequence[str]) -> list[str]:
+        """What the bank calls experts: versions of one expert lie there side by side."""
+        return [self.loras[name].sha256 for name in names]
 
 
 _kept: dict[tuple[str, str, str], Router] = {}
+_banks: dict[str, AdapterBank] = {}
 
 
 def load_router(connection: Connection, encoder: str) -> Router:
@@ -67,23 +185,17 @@ def load_router(connection: Connection, encoder: str) -> Router:
         FingerprintError, InputError: an expert's artifact is not what it should be.
     """
     experts = load_experts(connection, encoder)
+    spec = registered_encoder(connection, encoder)
+    active = {BASE, *experts}
     with translated():
         stored = rows_of(
-            connection, "select parameters from pgembed.router where encoder = %s", (encoder,)
+            connection, "select kind, parameters from pgembed.router where encoder = %s", (encoder,)
         )
-        pilots = rows_of(
-            connection,
-            "select expert, domain, n, centroid::real[] from pgembed.pilot where encoder = %s",
-            (encoder,),
-        )
-    active = {BASE, *experts}
-    parameters = _parameters(stored[0][0] if stored else {}, active)
-    library = [
-        Pilot(expert, domain, n, np.asarray(centroid, dtype=np.float32))
-        for expert, domain, n, centroid in pilots
-        if expert in active
-    ]
-    return Router(PilotRouter(library, parameters, others=tuple(sorted(active))), experts)
+        kind, parameters = stored[0] if stored else ("pilot", {})
+        head = _head(connection, encoder, kind, parameters, active)
+        fallback = _fallback(connection, encoder, parameters, active)
+    policy = ArmRouter(head, _parameters(parameters, active), tuple(sorted(active)), fallback)
+    return Router(policy, experts, spec)
 
 
 def current_router(connection: Connection, encoder: str, version: str) -> Router:
@@ -93,16 +205,127 @@ def current_router(connection: Connection, encoder: str, version: str) -> Router
     if key not in _kept:
         if len(_kept) >= KEPT_ROUTERS:
             _kept.clear()
+            _banks.clear()
         _kept[key] = load_router(connection, encoder)
     return _kept[key]
 
 
-def _parameters(stored: Mapping[str, object], active: set[str]) -> RouterParameters:
+def _bank_of(model: Encoder) -> AdapterBank:
+    fingerprint = model.spec.fingerprint
+    if fingerprint not in _banks:
+        _banks[fingerprint] = AdapterBank.open(model)
+    return _banks[fingerprint]
+
+
+def _states(z: Vector | States) -> States:
+    if isinstance(z, States):
+        return z
+    raise _needs_texts([])
+
+
+def _needs_texts(names: Sequence[str]) -> InputError:
+    which = f" {', '.join(names)}" if names else ""
+    return InputError(
+        f"LoRA experts{which} work inside the encoder: the base embedding is not enough",
+        hint="pass the query as text",
+    )
+
+
+def _head(
+    connection: Connection, encoder: str, kind: str, stored: Mapping[str, Any], active: set[str]
+) -> Head:
+    """What the rows of a router say of queries, retired experts left out."""
+    if kind == "pilot":
+        pilots = rows_of(
+            connection,
+            "select expert, domain, n, centroid::real[], number"
+            " from pgembed.pilot where encoder = %s",
+            (encoder,),
+        )
+        library = [
+            Pilot(expert, domain, n, np.asarray(centroid, dtype=np.float32), number)
+            for expert, domain, n, centroid, number in pilots
+            if expert in active
+        ]
+        return PilotHead(library, stored.get("aggregate", "mean"))
+    if kind == "uniform":
+        return ConstantHead(dict.fromkeys(active, 1.0))
+    if kind == "fixed":
+        return ConstantHead({a: float(w) for a, w in stored["weights"].items() if a in active})
+    utility = _utility(connection, encoder, active)
+    posterior = stored.get("posterior", "lda") if kind == "utility" else kind
+    if posterior == "knn":
+        owners, references = _references(connection, encoder)
+        return NeighbourHead(references, owners, utility, int(stored.get("neighbours", 10)))
+    rows = rows_of(
+        connection,
+        "select domain, direction::real[], bias from pgembed.router_domain"
+        ' where encoder = %s order by domain collate "C"',
+        (encoder,),
+    )
+    return LinearHead(
+        tuple(domain for domain, _, _ in rows),
+        np.asarray([direction for _, direction, _ in rows], dtype=np.float64),
+        np.asarray([bias for _, _, bias in rows], dtype=np.float64),
+        utility,
+    )
+
+
+def _utility(connection: Connection, encoder: str, active: set[str]) -> Utility:
+    """Shares of the active arms by domain.
+
+    Where those with a share are retired, the best of the others has the domain, if it is better
+    than base: as if the retired had never been.
+    """
+    arms: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    rows = rows_of(
+        connection,
+        "select domain, expert, coalesce(gain, 0), share from pgembed.utility where encoder = %s",
+        (encoder,),
+    )
+    for domain, expert, gain, share in rows:
+        if expert in active:
+            arms[domain].append((expert, gain, share))
+    return {domain: _shares(listed) for domain, listed in arms.items()}
+
+
+def _shares(arms: Sequence[tuple[str, float, float]]) -> Mapping[str, float]:
+    shares = {expert: share for expert, _, share in arms if share > 0}
+    best, gain, _ = min(arms, key=lambda arm: (-arm[1], arm[0]))
+    return shares or ({best: 1.0} if gain > 0 else {})
+
+
+def _references(connection: Connection, encoder: str) -> tuple[tuple[str, ...], Vectors]:
+    rows = rows_of(
+        connection,
+        "select domain, embedding::real[] from pgembed.router_query"
+        ' where encoder = %s order by domain collate "C", number',
+        (encoder,),
+    )
+    return tuple(d for d, _ in rows), np.asarray([v for _, v in rows], dtype=np.float32)
+
+
+def _fallback(
+    connection: Connection, encoder: str, stored: Mapping[str, Any], active: set[str]
+) -> Fallback | None:
+    given = stored.get("fallback")
+    references = _references(connection, encoder)[1] if given else ()
+    if not given or not len(references):
+        return None
+    weights = {arm: float(w) for arm, w in given["weights"].items() if arm in active and w > 0}
+    total = sum(weights.values())
+    return Fallback(
+        float(given["threshold"]),
+        float(given["width"]),
+        np.asarray(references, dtype=np.float32),
+        {arm: weight / total for arm, weight in weights.items()} or {BASE: 1.0},
+    )
+
+
+def _parameters(stored: Mapping[str, Any], active: set[str]) -> RouterParameters:
     """Stored parameters; the share of a standing expert that is retired goes to the others."""
-    parameters = RouterParameters()
     standing = stored.get("standing", {})
-    assert isinstance(standing, Mapping)
     kept = {name: float(weight) for name, weight in standing.items() if name in active}
-    temperature = stored.get("temperature", parameters.temperature)
-    assert isinstance(temperature, int | float)
-    return replace(parameters, temperature=float(temperature), standing=kept)
+    top = stored.get("top")
+    temperature = float(stored.get("temperature", RouterParameters().temperature))
+    return RouterParameters(temperature, kept, None if top is None else int(top))

@@ -21,6 +21,7 @@ from pgembed.errors import FilterError, InputError
 from pgembed.linear_expert import unit
 from pgembed.model import Hit, Mode, Route, Vector
 from pgembed.registry import matching_encoder
+from pgembed.encoders.bank import States
 from pgembed.routing import current_router
 
 LARGEST_K = 2_147_483_647
@@ -255,9 +256,11 @@ def routed_vector(
         return _checked(query), Route("vector", {}, {}, "the vector was given"), None
     name = target.collection.encoder
     model = matching_encoder(connection, name, target.fingerprint, encoder)
-    z = model.encode_query([query])[0]
     router = current_router(connection, name, target.routing_version)
-    return (*router.query_vector(z, mode), z)
+    encoded = router.encode([query], model)
+    if isinstance(encoded, States):
+        return (*router.query_vector(encoded, mode), encoded.base[0])
+    return (*router.query_vector(encoded[0], mode), encoded[0])
 
 
 def _checked(vector: Vector) -> Vector:

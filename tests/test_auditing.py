@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pgembed.auditing import AuditedSearch, audit_recall, by_band, check_plot, plot
+from pgembed.auditing import AuditedSearch, audit_recall, by_band, plot
 from pgembed.database import Connection
 from pgembed.errors import FilterError, InputError, NotFoundError
+from pgembed.plotting import check_plot
 
 SEARCHES = [
     AuditedSearch("1-10 %", "exact", 9, 9, 9, 1.0, 30),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import erfc, sqrt
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgembed import bootstrap
-from pgembed.bootstrap import paired_bootstrap
+from pgembed.bootstrap import compare, holm, paired_bootstrap
 from pgembed.errors import InputError
 
 
@@ -104,3 +106,55 @@ def test_unusable_input_is_refused(a: list[float], b: list[float], options: dict
     """Unpaired, empty or non-finite scores and options out of range raise InputError."""
     with pytest.raises(InputError):
         paired_bootstrap(a, b, **options)
+
+
+# Comparisons.
+
+
+def test_a_comparison_has_the_interval_of_the_bootstrap() -> None:
+    """And a p below 1 - level exactly where the interval excludes 0."""
+    for gain in (0.0, 0.01, 0.03, 0.06, -0.06):
+        a, b = scores(80, gain)
+        strata = np.repeat([0, 1], [20, 60])
+        compared = compare(a, b, strata=strata)
+        assert compared.interval == paired_bootstrap(a, b, strata=strata)
+        excludes = compared.interval.low > 0 or compared.interval.high < 0
+        assert (compared.p < 0.05) == excludes
+
+
+def test_p_is_close_to_the_normal_one() -> None:
+    """With many queries it is that of a z test; the same when the systems change places."""
+    a, b = scores(2000, 0.005)
+    z = (b - a).mean() / ((b - a).std() / np.sqrt(2000))
+    assert compare(a, b).p == pytest.approx(erfc(abs(z) / sqrt(2)), abs=0.01)
+    assert compare(a, b).p == pytest.approx(compare(b, a).p)
+
+
+def test_p_is_never_zero_and_one_where_nothing_differs() -> None:
+    """The draws cannot tell less than their number."""
+    assert compare(np.zeros(50), np.ones(50), draws=999).p == pytest.approx(2 / 1000)
+    assert compare(np.ones(50), np.ones(50)).p == 1
+
+
+def test_holm_is_the_textbook_example() -> None:
+    """.01 x 4, .02 x 3 (.06, then kept from falling), .03 x 2, .04 x 1; order is kept."""
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9, 0.001]) == pytest.approx([1.0, 1.0, 0.003])
+    assert holm([]) == []
+    assert holm([0.2]) == [0.2]
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_lies_between_the_value_and_bonferroni(values: list[float]) -> None:
+    """Never below the p itself, never above n times it, and monotone in it."""
+    adjusted = holm(values)
+    for p, q in zip(values, adjusted, strict=True):
+        assert p <= q <= min(1.0, len(values) * p) + 1e-12
+    assert [q for _, q in sorted(zip(values, adjusted, strict=True))] == sorted(adjusted)
+
+
+@pytest.mark.parametrize("values", [[-0.1], [1.1], [float("nan")]])
+def test_values_that_are_no_p_are_refused(values: list[float]) -> None:
+    """Rather than sorted somewhere."""
+    with pytest.raises(InputError, match="from 0 to 1"):
+        holm(values)

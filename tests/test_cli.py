@@ -18,7 +18,7 @@ import pytest
 import typer
 from psycopg import sql
 
-from pgembed import __version__
+from pgembed import __version__, descent
 from pgembed.cli import main
 from pgembed.cli.app import app
 from pgembed.database import connect
@@ -346,7 +346,9 @@ def test_texts_are_printed_as_they_are(pgembed: Command, url: str) -> None:
 # Experts and routers.
 
 
-def test_an_expert_is_trained_listed_shown_and_retired(pgembed: Command, url: str) -> None:
+def test_an_expert_is_trained_listed_shown_and_retired(
+    pgembed: Command, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And a router built on it and shown, all from the shell."""
     with connect(url) as connection:
         make_documents(connection)
@@ -354,6 +356,7 @@ def test_an_expert_is_trained_listed_shown_and_retired(pgembed: Command, url: st
     here = ["--collection", "documents"]
     assert "has no router yet" in pgembed("router", "show", "--encoder", "tiny", url=url).out
     train = ["expert", "train", "cipher", *here, "--domain", "cipher", "--rank", "32"]
+    monkeypatch.setenv("PGEMBED_CACHE", str(tmp_path))
     trained = pgembed(*train, "--steps", "240", "--json", url=url)
     assert trained.status == 0, trained.err
     assert trained.json["state"] == "active"
@@ -369,8 +372,15 @@ def test_an_expert_is_trained_listed_shown_and_retired(pgembed: Command, url: st
         "noise": "rejected",
     }
     assert "cipher" in pgembed("expert", "list", "--encoder", "tiny", url=url).out
-    shown = json.loads(pgembed("expert", "show", "cipher", "--encoder", "tiny", url=url).raw)
-    assert shown["metrics"]["settings"]["rank"] == 32
+    show = ["expert", "show", "cipher", "--encoder", "tiny"]
+    assert pgembed(*show, "--json", url=url).json["metrics"]["settings"]["rank"] == 32
+    picture = tmp_path / "cipher.png"
+    shown = pgembed(*show, "--plot", str(picture), url=url).out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    for told in ("linear, active", "cipher", "noise", "elsewhere", "Gate: nDCG@10", "rank 32"):
+        assert told in shown
+    assert "base, active" in pgembed("expert", "show", "base", "--encoder", "tiny", url=url).out
+    assert not list((tmp_path / "trainings").glob("*"))
     built = pgembed("router", "build", *here, "--json", url=url).json
     assert built["version"] == 1
     assert {expert for expert, _, _ in built["pilots"]} <= {"base", "cipher"}
@@ -383,6 +393,43 @@ def test_an_expert_is_trained_listed_shown_and_retired(pgembed: Command, url: st
     with connect(url) as connection:
         states = {each.name: each.state for each in list_experts(connection)}
     assert states["cipher"] == "retired"
+
+
+def test_a_training_that_was_stopped_goes_on(
+    pgembed: Command, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From where it was, to the same expert; --fresh starts over."""
+    monkeypatch.setenv("PGEMBED_CACHE", str(tmp_path))
+    with connect(url) as connection:
+        make_documents(connection)
+        add_judgments(connection, "documents", judgments())
+    train = ["expert", "train", "--collection", "documents", "--domain", "cipher", "--steps", "120"]
+    pgembed(*train, "whole", url=url)
+    real = descent.one_cycle
+
+    def stopped(step: int, steps: int, highest: float) -> float:
+        if step == 70:
+            raise KeyboardInterrupt
+        return real(step, steps, highest)
+
+    with monkeypatch.context() as context:
+        context.setattr(descent, "one_cycle", stopped)
+        for _ in range(2):
+            answer = pgembed(*train, "stopped", url=url)
+            assert answer.status == 130
+            assert "Training stopped at step 70. The same command goes on" in answer.err
+    assert len(list((tmp_path / "trainings").glob("linear-*.npz"))) == 1
+    assert "Going on after step 50" in pgembed(*train, "resumed", url=url).err
+    assert not list((tmp_path / "trainings").iterdir())
+    with connect(url) as connection:
+        rows = connection.execute(
+            "select count(distinct sha256) from pgembed.expert where kind = 'linear'"
+        )
+        assert rows.fetchone() == (1,)
+    with monkeypatch.context() as context:
+        context.setattr(descent, "one_cycle", stopped)
+        pgembed(*train, "stopped", url=url)
+    assert "Going on" not in pgembed(*train, "fresh", "--fresh", url=url).err
 
 
 # Errors.
@@ -408,6 +455,10 @@ ERRORS = {
     "encoder add x /nowhere": "there is no encoder /nowhere",
     f"{TRAIN} nope": "there is no collection 'nope'",
     f"{TRAIN} papers": "no judgments",
+    f"{TRAIN} papers --rank 0": "is too small",
+    f"{TRAIN} papers --source clicks": "has no clicks of rows that are embedded Hint: Log",
+    "expert show base --encoder tiny --plot x.nonsense": "no format of pictures",
+    "expert show base --encoder tiny --plot x.png": "has no curve to draw",
     "expert show nope --encoder tiny": "has no expert 'nope' Hint: Its experts are base",
     "expert retire nope --encoder tiny": "has no expert 'nope'",
     "expert retire base --encoder tiny": "base cannot be retired",

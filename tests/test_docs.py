@@ -42,7 +42,9 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 ON_PAPERS = (
     "docs/concepts.md",
+    "docs/evaluation.md",
     "docs/experts.md",
+    "docs/feedback.md",
     "docs/filters.md",
     "docs/hybrid.md",
     "docs/operations.md",
@@ -52,8 +54,16 @@ ON_PAPERS = (
 )
 """Pages whose examples search the ``papers`` of conftest; the others make all that they use."""
 
-ROLES = ("search_reader", "app_writer", "sync_worker", "trainer", "text_reader", "text_worker")
-"""Roles that docs/operations.md and docs/text-queries.md create."""
+ROLES = (
+    "search_reader",
+    "app_writer",
+    "sync_worker",
+    "trainer",
+    "text_reader",
+    "text_worker",
+    "click_logger",
+)
+"""Roles that docs/operations.md, docs/text-queries.md and docs/feedback.md create."""
 
 Block = tuple[str, str]
 
@@ -186,10 +196,14 @@ def test_commands_exist(page: Path) -> None:
 
 @pytest.fixture
 def page_connection(
-    request: pytest.FixtureRequest, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    migrated_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator[Connection]:
-    """A connection to the database that a page's examples run in."""
+    """A connection to the database that a page's examples run in, and a folder for their files."""
     monkeypatch.setenv("PGEMBED_URL", migrated_url)
+    monkeypatch.chdir(tmp_path)
     fixture = "papers" if request.param in ON_PAPERS else "connection"
     connection: Connection = request.getfixturevalue(fixture)
     yield connection
@@ -312,3 +326,19 @@ def test_grants_of_the_text_page_are_enough(page_connection: Connection) -> None
         )
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             worker.execute("table pgembed.loopback")
+
+
+@pytest.mark.parametrize("page_connection", ["docs/feedback.md"], indirect=True)
+def test_grants_of_the_feedback_page_are_enough(page_connection: Connection) -> None:
+    """Who logs can log, and reads no query."""
+    for block in examples_of(DOCS / "feedback.md"):
+        run(page_connection, block, {})
+    with session_of("click_logger") as logger:
+        search = scalar(logger, "select pgembed.log_impression('papers', 'secret', '{1,2}')")
+        statement = "select pgembed.log_click('papers', 'secret', '2', 2, search => %s)"
+        logger.execute(statement, (search,))
+        logger.execute("select pgembed.log_click('papers', 'secret', '3', 1, 0.5)")
+        for refused in ("select query from pgembed.click", "delete from pgembed.click"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                logger.execute(refused)
+    assert scalar(page_connection, "select count(*) from pgembed.click where clicked") == 4

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgembed.contrastive import Batches, expand
-from pgembed.descent import Moments, info_nce, initial_weights, one_cycle
+from pgembed.descent import info_nce, initial_weights
 from pgembed.errors import InputError, TrainingError
 from pgembed.linear import (
     LinearExpert,
     LinearSettings,
-    TrainedLinear,
+    Trained,
     TrainingProblem,
     TrainingStep,
     apply_all,
@@ -25,6 +25,7 @@ from pgembed.linear import (
     unit,
 )
 from pgembed.metrics import Corpus, top_documents
+from pgembed.optimizer import Moments, one_cycle
 
 DIMENSIONS = 24
 QUICK = LinearSettings(rank=12, steps=150, evaluate_every=30, random=64)
@@ -315,7 +316,7 @@ def test_training_stops_when_dev_no_longer_gains() -> None:
 
 def test_the_gate_wants_thirty_dev_queries() -> None:
     """A gain on few queries is not accepted, and the reason says so."""
-    trained = TrainedLinear(
+    trained = Trained(
         expert=expert_of(0),
         curve=((0, 0.0), (1, 1.0)),
         best_step=1,

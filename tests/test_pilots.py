@@ -9,19 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgembed.arm_router import ArmRouter, RouterParameters, mix
 from pgembed.errors import InputError, NotFoundError
+from pgembed.heads import Pilot, PilotHead
 from pgembed.linear_expert import LinearExpert, unit
 from pgembed.metrics import Corpus, ndcg_of
-from pgembed.pilots import (
-    Pilot,
-    PilotRouter,
-    RouterParameters,
-    RoutingProblem,
-    best_expert_labels,
-    build_pilots,
-    fit_soft,
-    mix,
-)
+from pgembed.pilots import best_expert_labels, build_pilots
+from pgembed.soft_fitting import RoutingProblem, fit_soft
 
 DIMENSIONS = 16
 EXPERTS = ("base", "code", "general", "law")
@@ -46,9 +40,9 @@ def library(seed: int) -> list[Pilot]:
     ]
 
 
-def soft(pilots: list[Pilot], **standing: float) -> PilotRouter:
+def soft(pilots: list[Pilot], **standing: float) -> ArmRouter:
     """A soft router with standing weights."""
-    return PilotRouter(pilots, RouterParameters(0.05, standing))
+    return ArmRouter(PilotHead(pilots), RouterParameters(0.05, standing))
 
 
 def test_the_best_expert_must_lead_by_the_margin() -> None:
@@ -164,7 +158,7 @@ def test_removing_an_expert_equals_never_having_added_it(seed: int) -> None:
     law = [replace(pilot, expert="law") for pilot in pilots]
     without = [pilot for pilot in pilots if pilot.expert != "law"]
     added = soft([*without, *law])
-    removed = soft([pilot for pilot in added.pilots if pilot.expert != "law"])
+    removed = soft([pilot for pilot in added.head.pilots if pilot.expert != "law"])
     never = soft(without)
     for mode in ("soft", "hard"):
         assert removed.weights(Z, mode)[0] == never.weights(Z, mode)[0]
@@ -193,7 +187,7 @@ def test_hard_routing_takes_the_most_similar_expert_and_ties_by_name() -> None:
     """All weight goes to one expert; among equals the first by name answers."""
     east, north = np.eye(2, DIMENSIONS, dtype=np.float32)
     pilots = [Pilot("law", "d", 9, east), Pilot("code", "d", 9, east), Pilot("art", "d", 9, north)]
-    arms, weights = PilotRouter(pilots).weights(np.stack([east, north]), "hard")
+    arms, weights = ArmRouter(PilotHead(pilots)).weights(np.stack([east, north]), "hard")
     assert arms == ("art", "code", "law")
     assert weights.tolist() == [[0, 1, 0], [1, 0, 0]]
 
@@ -212,7 +206,8 @@ def test_without_pilots_the_base_answers() -> None:
 
 def test_an_arm_can_be_asked_for_by_name() -> None:
     """Base and every known expert can be asked for; an unknown name lists what there is."""
-    router = PilotRouter(library(0), RouterParameters(standing={"general": 0.2}), others=["new"])
+    parameters = RouterParameters(standing={"general": 0.2})
+    router = ArmRouter(PilotHead(library(0)), parameters, others=["new"])
     Z = unit_vectors(3, 0)
     for name in ("base", "code", "general", "new"):
         arms, weights = router.weights(Z, name)
@@ -224,7 +219,7 @@ def test_an_arm_can_be_asked_for_by_name() -> None:
 def test_a_route_explains_itself() -> None:
     """A route has the weights that take part, every score, and the leader with its margin."""
     east, north = np.eye(2, DIMENSIONS, dtype=np.float32)
-    router = PilotRouter([Pilot("law", "d", 9, east), Pilot("code", "d", 9, north)])
+    router = ArmRouter(PilotHead([Pilot("law", "d", 9, east), Pilot("code", "d", 9, north)]))
     z = unit(0.8 * east + 0.6 * north)
     route = router.route(z, "hard")
     assert route.weights == {"law": 1}
@@ -232,7 +227,8 @@ def test_a_route_explains_itself() -> None:
     assert route.reason == '"law" is most similar (0.800), 0.200 ahead of "code"'
     assert sum(router.route(z).weights.values()) == pytest.approx(1)
     assert router.route(z, "code").reason == '"code" was asked for'
-    assert "only expert" in PilotRouter([Pilot("law", "d", 9, east)]).route(z).reason
+    alone = ArmRouter(PilotHead([Pilot("law", "d", 9, east)]))
+    assert "only expert" in alone.route(z).reason
 
 
 def test_parameters_out_of_range_are_refused() -> None:
@@ -280,10 +276,12 @@ def routing_problems(seed: int) -> tuple[list[Pilot], list[RoutingProblem]]:
 def test_fitted_figures_are_those_of_exact_ranking(seed: int) -> None:
     """Every row of the table is what mixing and exact ranking of all documents give."""
     pilots, problems = routing_problems(seed)
-    fit = fit_soft(pilots, problems, temperatures=(0.02, 0.1), standing={"base": (0.0, 0.3)})
+    fit = fit_soft(
+        PilotHead(pilots), problems, temperatures=(0.02, 0.1), standing={"base": (0.0, 0.3)}
+    )
     assert len(fit.table) == 4
     for setting in fit.table:
-        router = PilotRouter(pilots, setting.parameters)
+        router = ArmRouter(PilotHead(pilots), setting.parameters)
         for problem in problems:
             Z = problem.vectors["base"]
             mixed = mix(Z, router.weights(Z), problem.vectors)
@@ -295,26 +293,26 @@ def test_fitted_figures_are_those_of_exact_ranking(seed: int) -> None:
 def test_fitting_takes_the_best_setting_whatever_the_order() -> None:
     """The parameters are those of the table's best row, in any order of pilots and problems."""
     pilots, problems = routing_problems(1)
-    fit = fit_soft(pilots, problems)
+    fit = fit_soft(PilotHead(pilots), problems)
     best = max(setting.macro for setting in fit.table)
     assert next(s for s in fit.table if s.macro == best).parameters == fit.parameters
     assert len(fit.table) == 6 * 4
-    turned = fit_soft(pilots[::-1], problems[::-1])
+    turned = fit_soft(PilotHead(pilots[::-1]), problems[::-1])
     assert turned == fit
     with_general = [
         replace(p, vectors={**p.vectors, "general": p.vectors["base"]}) for p in problems
     ]
-    assert len(fit_soft(pilots, with_general).table) == 6 * 4 * 5
+    assert len(fit_soft(PilotHead(pilots), with_general).table) == 6 * 4 * 5
 
 
 def test_fitting_refuses_what_it_cannot_use() -> None:
     """Without problems, weights that fit, or an expert's vectors there is nothing to fit."""
     pilots, problems = routing_problems(0)
     with pytest.raises(InputError, match="at least one domain"):
-        fit_soft(pilots, [])
+        fit_soft(PilotHead(pilots), [])
     with pytest.raises(InputError, match="at most 1"):
-        fit_soft(pilots, problems, standing={"base": (1.5,)})
+        fit_soft(PilotHead(pilots), problems, standing={"base": (1.5,)})
     with pytest.raises(NotFoundError, match='"other"'):
-        fit_soft([replace(pilots[0], expert="other")], problems)
+        fit_soft(PilotHead([replace(pilots[0], expert="other")]), problems)
     with pytest.raises(InputError, match="needs query vectors"):
         replace(problems[0], vectors={"law": problems[0].vectors["law"]})

@@ -441,7 +441,7 @@ def test_a_router_that_was_rolled_back_is_forgotten(migrated_url: str) -> None:
         connection.rollback()
         install_router(connection)
         assert kept(connection) is not undone
-        assert kept(connection).pilots.parameters.temperature == 0.05
+        assert kept(connection).policy.parameters.temperature == 0.05
 
 
 # Connections.

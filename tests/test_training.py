@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from pgembed.experts import list_experts, load_experts, retire_expert
 from pgembed.judgments import (
     DEV_SHARE,
     JudgedCollection,
+    JudgedQueries,
     add_judgments,
     read_judged,
     seeded_share,
@@ -41,7 +43,9 @@ from pgembed.router_building import BuiltRouter, build_router
 from pgembed.routing import load_router
 from pgembed.searching import search
 from pgembed.syncing import sync
+from pgembed.trained import TrainingStep
 from pgembed.training import TrainedExpert, train_expert
+from pgembed.training_kinds import LoraTrainer, settings_of
 from tests.databases import copied_database
 from tests.encoders.tiny import make_tiny_encoder
 
@@ -193,7 +197,11 @@ def test_what_cannot_be_learned_is_rejected_and_kept_out_of_routing(
     assert trained.expert.state == "rejected"
     stored = {each.name: each for each in list_experts(connection, "tiny")}["noise"]
     assert stored.state == "rejected"
-    assert stored.metrics["gate"] == {"accepted": False, "reason": trained.decision.reason}
+    assert stored.metrics["gate"] == {
+        "accepted": False,
+        "reason": trained.decision.reason,
+        "general_change": None,
+    }
     assert "noise" not in load_experts(connection, "tiny")
     built = build_router(connection, [world.judged])
     assert "noise" not in {pilot.expert for pilot in built.pilots}
@@ -269,6 +277,216 @@ def test_steps_are_reported(world: World, connection: Connection) -> None:
         on_step=lambda step: steps.append(step.step),
     )
     assert steps == list(range(1, len(steps) + 1))
+
+
+def test_the_run_record_tells_what_can_be_checked(world: World, connection: Connection) -> None:
+    """What was learned from, what got worse, negatives, losses, versions."""
+    metrics = world.trained["cipher"].expert.metrics
+    assert set(metrics["elsewhere"]) == {"plain", "noise"}
+    figures = metrics["dev_ndcg_at_10"] | metrics["elsewhere"]
+    assert metrics["worse"] == {d: f["gain"] for d, f in figures.items() if f["gain"] < 0}
+    assert "cipher" not in metrics["worse"]
+    assert [step for step, _ in metrics["losses"]] == [step for step, _ in metrics["curve"][1:]]
+    run = metrics["run"]
+    assert run["sources"] == {"documents": "judgments"}
+    assert run["chunks"] == {"documents": DOCUMENTS}
+    train = metrics["dev_ndcg_at_10"]["cipher"]["train_queries"]
+    assert 0 < run["negatives"]["cipher"]["masked"] < run["negatives"]["cipher"]["mined"]
+    assert run["negatives"]["cipher"]["mined"] <= 30 * train
+    assert run["versions"]["numpy"] == np.__version__
+
+
+def test_equal_data_have_equal_hashes(world: World, connection: Connection) -> None:
+    """Another grade, domain or vector gives another."""
+    few = replace(SETTINGS, steps=1)
+
+    def hashed(judged: JudgedCollection, domain: str = "cipher") -> str:
+        made = train_expert(connection, "x", [judged], domain=domain, settings=few)
+        return str(made.expert.metrics["run"]["data"])
+
+    judged = world.judged
+    assert hashed(judged) == world.trained["cipher"].expert.metrics["run"]["data"]
+    assert hashed(judged, "plain") != hashed(judged)
+    train = judged.split("cipher", "train")
+    graded = replace(train, relevant=tuple(dict.fromkeys(row, 2) for row in train.relevant))
+    other = {**judged.queries, ("cipher", "train"): graded}
+    assert hashed(replace(judged, queries=other)) != hashed(judged)
+    corpus = replace(judged.corpus, vectors=judged.corpus.vectors[::-1])
+    assert hashed(replace(judged, corpus=corpus)) != hashed(judged)
+
+
+def relabelled(judged: JudgedCollection, domains: Mapping[str, str]) -> JudgedCollection:
+    """The collection with some of its domains under other names."""
+    return replace(
+        judged,
+        queries={(domains.get(d, d), split): q for (d, split), q in judged.queries.items()},
+    )
+
+
+def test_an_expert_that_harms_queries_in_general_is_refused(
+    world: World, connection: Connection
+) -> None:
+    """Queries without a domain lose more than is allowed; what is allowed can be changed."""
+    judged = relabelled(world.judged, {"plain": ""})
+    lost = world.trained["cipher"].expert.metrics["elsewhere"]["plain"]["gain"]
+    assert lost < -0.01
+    refused = train_expert(connection, "x", [judged], domain="cipher", settings=SETTINGS)
+    assert refused.expert.state == "rejected"
+    assert f"general queries change by {lost:+.3f}, beyond the -0.010 allowed" in (
+        refused.decision.reason
+    )
+    gate = refused.expert.metrics["gate"]
+    assert gate["general_change"] == pytest.approx(lost, abs=1e-6)
+    assert refused.expert.metrics["general"]["documents"]["gain"] == pytest.approx(lost, abs=1e-6)
+    allowed = train_expert(
+        connection, "x", [judged], domain="cipher", settings=SETTINGS, allowed_loss=1.0
+    )
+    assert allowed.expert.state == "active"
+
+
+def test_a_named_collection_stands_for_queries_in_general(
+    world: World, connection: Connection
+) -> None:
+    """Its dev queries are measured, whatever their domain; one without any is an error."""
+    few = replace(SETTINGS, steps=1)
+    plain_notes(connection)
+    made = [Judgment(f"note {n}", str(n), 1, "dev", "d") for n in range(1, 9)]
+    add_judgments(connection, "notes", made)
+    notes = read_judged(connection, "notes")
+    trained = train_expert(
+        connection, "x", [world.judged], domain="cipher", settings=few, general=[notes]
+    )
+    assert set(trained.expert.metrics["general"]) == {"d"}
+    assert "d" not in trained.expert.metrics["elsewhere"]
+    test = relabelled(notes, {})
+    test = replace(test, queries={(d, "test"): q for (d, _), q in test.queries.items()})
+    with pytest.raises(TrainingError, match="'notes' stands for queries in general"):
+        train_expert(connection, "x", [world.judged], settings=few, general=[test])
+
+
+def test_queries_without_a_domain_that_are_learned_alone_are_no_check(
+    world: World, connection: Connection
+) -> None:
+    """A collection without domains: the gate asks a gain of these queries already."""
+    judged = replace(
+        world.judged,
+        queries={("", s): q for (d, s), q in world.judged.queries.items() if d == "cipher"},
+    )
+    trained = train_expert(connection, "x", [judged], settings=replace(SETTINGS, steps=1))
+    assert trained.expert.metrics["gate"]["general_change"] is None
+    assert set(trained.expert.metrics["dev_ndcg_at_10"]) == {"documents"}
+
+
+def test_a_stopped_training_goes_on_from_its_file(
+    world: World, connection: Connection, tmp_path: Path
+) -> None:
+    """And the file is gone at the end; ``fresh`` does not look at it."""
+    few = replace(SETTINGS, steps=40, evaluate_every=10)
+
+    def train(stop: int = 0, **given: Any) -> tuple[list[int], TrainedExpert | None]:
+        steps: list[int] = []
+
+        def on_step(step: TrainingStep) -> None:
+            steps.append(step.step)
+            if step.step == stop:
+                raise KeyboardInterrupt
+
+        try:
+            return steps, train_expert(
+                connection,
+                "x",
+                [world.judged],
+                domain="plain",
+                settings=few,
+                on_step=on_step,
+                **given,
+            )
+        except KeyboardInterrupt:
+            return steps, None
+
+    _, whole = train()
+    assert whole is not None
+    train(25, checkpoints=tmp_path)
+    (file,) = tmp_path.iterdir()
+    steps, resumed = train(checkpoints=tmp_path)
+    assert steps[0] == 21
+    assert resumed is not None
+    assert resumed.training.expert.sha256 == whole.training.expert.sha256
+    assert not list(tmp_path.iterdir())
+    train(25, checkpoints=tmp_path)
+    file.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="--fresh"):
+        train(checkpoints=tmp_path)
+    assert train(checkpoints=tmp_path, fresh=True)[0][0] == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    world: World, connection: Connection, tmp_path: Path
+) -> None:
+    """With the variable that chooses another."""
+    (tmp_path / "file").write_text("")
+    few = replace(SETTINGS, steps=20, evaluate_every=10)
+    with pytest.raises(InputError, match="PGEMBED_CACHE"):
+        train_expert(
+            connection,
+            "x",
+            [world.judged],
+            domain="plain",
+            settings=few,
+            checkpoints=tmp_path / "file" / "trainings",
+        )
+
+
+# Kinds.
+
+
+def test_unknown_kinds_and_settings_of_another_kind_are_refused(
+    world: World, connection: Connection
+) -> None:
+    """Before anything is trained."""
+    with pytest.raises(InputError, match="'mlp' is no kind"):
+        train_expert(connection, "x", [world.judged], kind="mlp")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="with LinearSettings, not with dict"):
+        train_expert(connection, "x", [world.judged], settings={})
+    with pytest.raises(InputError, match="'depth' is no setting"):
+        settings_of("linear", depth=3)
+    assert settings_of("linear", rank=3, steps=None) == LinearSettings(rank=3)
+
+
+def test_lora_without_torch_says_how_to_get_it(
+    world: World, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linear experts need none."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(TrainingError, match=r"torch\nHint: pip install .*train"):
+        train_expert(connection, "x", [world.judged], kind="lora")
+    train_expert(connection, "x", [world.judged], settings=replace(SETTINGS, steps=1))
+
+
+def test_lora_experts_are_measured_by_a_pass_of_the_encoder() -> None:
+    """In a bank, where the expert stays only as long as it is measured."""
+    pytest.importorskip("torch")
+    made = settings_of("lora", rank=4, negatives="corpus", seed=7)
+    assert (made.rank, made.negatives, made.seed) == (4, "corpus", 7)
+    calls: list[Any] = []
+
+    class Bank:
+        def add(self, name: str, expert: object) -> None:
+            calls.append(("add", name, expert))
+
+        def remove(self, name: str) -> None:
+            calls.append(("remove", name))
+
+        def start(self, texts: Sequence[str]) -> Sequence[str]:
+            return texts
+
+        def finish(self, states: Any, rows: Sequence[int], names: Sequence[str]) -> Any:
+            return [f"{names[row]}: {states[row]}" for row in rows]
+
+    queries = JudgedQueries(("a", "b"), np.zeros((2, 3), np.float32), ({0: 1}, {1: 1}))
+    trainer = LoraTrainer(made, Bank())  # type: ignore[arg-type]
+    assert list(trainer.apply("expert", queries)) == ["candidate: a", "candidate: b"]
+    assert calls == [("add", "candidate", "expert"), ("remove", "candidate")]
 
 
 @pytest.mark.parametrize("name", ["", "base", "soft", "hard"])
@@ -353,8 +571,8 @@ def test_building_again_replaces(world: World, connection: Connection, built: Bu
     """One router an encoder: the version counts, and no pilot of the old one stays."""
     again = build_router(connection, [world.judged], labels="domain")
     assert again.version == built.version + 1
-    loaded = load_router(connection, "tiny").pilots
-    assert [(p.expert, p.domain, p.n) for p in loaded.pilots] == [
+    loaded = load_router(connection, "tiny").policy
+    assert [(p.expert, p.domain, p.n) for p in loaded.head.pilots] == [
         (p.expert, p.domain, p.n) for p in again.pilots
     ]
     assert loaded.parameters.temperature == again.fit.parameters.temperature
@@ -587,6 +805,37 @@ def test_queries_are_encoded_once(connection: Connection) -> None:
         )
 
 
+def test_clicks_can_be_learned_from_instead(connection: Connection) -> None:
+    """What ``click_judgments`` says, in the place of the table of judgments."""
+    plain_notes(connection)
+    add_judgments(connection, "notes", [Judgment("judged", "1")])
+    connection.execute(
+        "insert into pgembed.click (collection, search, query, key, rank, propensity, domain, clicked)"
+        " select 'notes', n, 'clicked ' || n, n::text, 1, 1, 'd', n % 3 > 0"
+        " from generate_series(1, 9) as n"
+    )
+    clicked = read_judged(connection, "notes", source="clicks")
+    assert clicked.origin == "clicks"
+    assert clicked.domains == ("d",)
+    found = {
+        text: {clicked.keys[document] for document in relevant}
+        for queries in clicked.queries.values()
+        for text, relevant in zip(queries.texts, queries.relevant, strict=True)
+    }
+    assert found == {f"clicked {n}": {str(n)} for n in (1, 2, 4, 5, 7, 8)}
+    judged = read_judged(connection, "notes")
+    assert [texts.texts for texts in judged.queries.values()] == [("judged",)]
+
+
+def test_no_clicks_and_unknown_sources_are_said(connection: Connection) -> None:
+    """With what to do."""
+    plain_notes(connection)
+    with pytest.raises(TrainingError, match=r"no clicks of rows.*\n.*log_click"):
+        read_judged(connection, "notes", source="clicks")
+    with pytest.raises(InputError, match="'guesses' is none of judgments, clicks"):
+        read_judged(connection, "notes", source="guesses")  # type: ignore[arg-type]
+
+
 def test_another_model_cannot_fill_the_cache(world: World, tmp_path: Path) -> None:
     """Its vectors would mislead every later training."""
     stranger = open_encoder(str(make_tiny_encoder(tmp_path / "stranger", seed=1)))
@@ -604,7 +853,7 @@ def test_the_callers_own_settings_of_a_connection_do_not_matter(world: World) ->
         assert judged.split("cipher", "dev").texts == world.judged.split("cipher", "dev").texts
         train_expert(mine, "x", [judged], domain="cipher", settings=few)
         built = build_router(mine, [judged])
-        assert load_router(mine, "tiny").pilots.names
+        assert load_router(mine, "tiny").policy.names
         assert evaluate(mine, [judged], load_router(mine, "tiny"), "soft").macro > 0
         assert built.version == 1
         mine.rollback()

@@ -139,7 +139,7 @@ comment on table pgembed.failure is
 create table pgembed.expert (
   encoder text not null references pgembed.encoder (name) on update cascade on delete cascade,
   name text not null check (name <> '' and name not in ('soft', 'hard')),
-  kind text not null check (kind in ('base', 'linear')),
+  kind text not null check (kind in ('base', 'linear', 'lora')),
   fingerprint text not null,
   state text not null default 'active' check (state in ('active', 'rejected', 'retired')),
   domain text,
@@ -155,27 +155,59 @@ create table pgembed.expert (
 );
 comment on table pgembed.expert is
   'A query-side map in an encoder''s space. Its fingerprint must be the encoder''s: the database refuses others.';
+comment on column pgembed.expert.kind is
+  'linear: a low-rank map of the base vector; lora: low-rank residuals inside the encoder; base: no map.';
 comment on column pgembed.expert.artifact is 'The map itself, in the layout of its kind.';
 comment on column pgembed.expert.sha256 is 'Checksum of the artifact, checked whenever it is loaded.';
 comment on column pgembed.expert.domain is
   'Domain of the judgments it was trained on; null for base and for an expert of all domains.';
 comment on column pgembed.expert.trained_on is 'Collections whose judgments trained it.';
 
+create table pgembed.expert_domain (
+  encoder text not null,
+  expert text not null,
+  side text not null check (side in ('query', 'document')),
+  z vector[] not null,
+  beta float8[] not null,
+  gamma float8 not null check (gamma > 0),
+  n int not null check (n > 0),
+  centroid vector not null,
+  mmd_q95 float8 not null check (mmd_q95 >= 0),
+  described_at timestamptz not null default now(),
+  primary key (encoder, expert, side),
+  foreign key (encoder, expert) references pgembed.expert on update cascade on delete cascade,
+  check (cardinality(z) = cardinality(beta) and cardinality(z) > 0)
+);
+comment on table pgembed.expert_domain is
+  'What an expert was trained on, as a few weighted points: pgembed expert recommend compares tables with it.';
+comment on column pgembed.expert_domain.side is
+  'query: the training queries; document: the chunks of the rows relevant to them.';
+comment on column pgembed.expert_domain.z is 'Points of the reduced kernel mean embedding.';
+comment on column pgembed.expert_domain.beta is 'Weight of each point.';
+comment on column pgembed.expert_domain.gamma is
+  'Of the kernel exp(-gamma |x - y|^2); the same for all experts of an encoder and side, so that distances compare.';
+comment on column pgembed.expert_domain.n is 'Vectors that the points stand for.';
+comment on column pgembed.expert_domain.centroid is 'Mean of the vectors, of length 1.';
+comment on column pgembed.expert_domain.mmd_q95 is
+  'The 95 % quantile of the distance between samples of this domain: a table further away is out of it.';
+
 create table pgembed.pilot (
   encoder text not null,
   expert text not null,
   domain text not null,
   n int not null check (n > 0),
-  centroid vector not null,
-  primary key (encoder, expert, domain),
+  centroid vector not null check (vector_norm(centroid) > 0),
+  number int not null default 0,
+  primary key (encoder, expert, domain, number),
   foreign key (encoder, expert) references pgembed.expert on update cascade on delete cascade
 );
 comment on table pgembed.pilot is
   'Pilot embeddings: the mean base embedding of the n training queries of a domain that an expert answers best.';
+comment on column pgembed.pilot.number is 'Counts the pilots of one expert and domain, where there are several.';
 
 create table pgembed.router (
   encoder text primary key references pgembed.encoder on update cascade on delete cascade,
-  kind text not null check (kind in ('pilot')),
+  kind text not null check (kind in ('pilot', 'lda', 'logistic', 'knn', 'utility', 'fixed', 'uniform')),
   parameters jsonb not null,
   metrics jsonb not null default '{}',
   version int not null default 1,
@@ -183,6 +215,44 @@ create table pgembed.router (
 );
 comment on table pgembed.router is
   'How the queries of an encoder are routed; version counts the builds, so that clients notice a new one.';
+
+create table pgembed.router_domain (
+  encoder text not null references pgembed.router on update cascade on delete cascade,
+  domain text not null,
+  direction vector not null,
+  bias float8 not null check (bias between -1e6 and 1e6),
+  n int not null check (n > 0),
+  primary key (encoder, domain)
+);
+comment on table pgembed.router_domain is
+  'Domains that a router tells apart: the log-probability of one is direction . query + bias, up to a constant. Routers kind lda, logistic, utility.';
+comment on column pgembed.router_domain.n is 'Training queries that it was fitted on.';
+
+create table pgembed.router_query (
+  encoder text not null references pgembed.router on update cascade on delete cascade,
+  domain text not null,
+  number int not null,
+  embedding vector not null check (vector_norm(embedding) > 0),
+  primary key (encoder, domain, number)
+);
+comment on table pgembed.router_query is
+  'Base embeddings of training queries: the neighbours that vote in router knn, and what tells queries out of domain.';
+
+create table pgembed.utility (
+  encoder text not null references pgembed.router on update cascade on delete cascade,
+  domain text not null,
+  expert text not null,
+  gain float8 check (gain between -1 and 1),
+  n int not null default 0,
+  share float8 not null check (share between 0 and 1),
+  primary key (encoder, domain, expert),
+  foreign key (encoder, expert) references pgembed.expert on update cascade on delete cascade
+);
+comment on table pgembed.utility is
+  'What each expert is worth in each domain that a router tells apart.';
+comment on column pgembed.utility.gain is 'Mean nDCG@10 above base of n dev queries. Where those with a share are retired, the active expert with the largest gain above 0 has the domain.';
+comment on column pgembed.utility.share is
+  'Weight of the expert in answers to queries of the domain, to be scaled to 1 over the active experts.';
 
 create table pgembed.judgment (
   collection text not null references pgembed.collection on delete cascade,
@@ -197,6 +267,42 @@ create table pgembed.judgment (
 create index on pgembed.judgment (collection, domain, split);
 comment on table pgembed.judgment is
   'How relevant a source row is to a query: the lines of TREC''s qrels. Grade 0 or less: not relevant.';
+
+create sequence pgembed.search_number;
+comment on sequence pgembed.search_number is 'Numbers the searches that are logged in pgembed.click.';
+
+create table pgembed.feedback (
+  collection text primary key references pgembed.collection on delete cascade,
+  enabled boolean not null,
+  half_life interval not null check (half_life > interval '0'),
+  eta float8 not null check (eta between 0 and 10)
+);
+comment on table pgembed.feedback is
+  'Whether searches and clicks of a collection may be logged; without a row they may not.';
+comment on column pgembed.feedback.half_life is 'Time after which a logged search counts half.';
+comment on column pgembed.feedback.eta is 'A user looks at rank r with probability 1 / r ^ eta.';
+
+create table pgembed.click (
+  collection text not null references pgembed.collection on delete cascade,
+  search bigint not null,
+  query text not null check (query <> ''),
+  key text not null,
+  rank int not null check (rank >= 1),
+  propensity float8 not null check (propensity > 0 and propensity <= 1),
+  weights jsonb,
+  domain text not null default '',
+  clicked boolean not null,
+  logged_at timestamptz not null default now(),
+  query_hash uuid generated always as (md5(query)::uuid) stored,
+  primary key (search, key)
+);
+create index on pgembed.click (collection, logged_at);
+comment on table pgembed.click is
+  'Hits that users were shown and opened: what clicks tell of relevance and of experts. Queries are personal data: see pgembed.forget_clicks.';
+comment on column pgembed.click.search is 'Number of the search that showed the hit.';
+comment on column pgembed.click.propensity is 'Probability that the user looked at this rank.';
+comment on column pgembed.click.weights is 'Weight of each arm that answered, base included; null where it is not known.';
+comment on column pgembed.click.clicked is 'Whether the hit was opened.';
 
 create table pgembed.lexical_statistics (
   collection text primary key references pgembed.collection on delete cascade,
@@ -353,9 +459,10 @@ def downgrade() -> None:
     op.execute(
         "drop table pgembed.loopback, pgembed.encode_cache, pgembed.encode_request, pgembed.worker,"
         " pgembed.query_cache, pgembed.planner_cost, pgembed.fusion, pgembed.lexeme,"
-        " pgembed.lexical_statistics, pgembed.judgment, pgembed.router, pgembed.pilot,"
-        " pgembed.expert, pgembed.failure, pgembed.stale, pgembed.change, pgembed.collection, pgembed.encoder"
+        " pgembed.lexical_statistics, pgembed.click, pgembed.feedback, pgembed.judgment, pgembed.utility, pgembed.router_query, pgembed.router_domain,"
+        " pgembed.router, pgembed.pilot,"
+        " pgembed.expert_domain, pgembed.expert, pgembed.failure, pgembed.stale, pgembed.change, pgembed.collection, pgembed.encoder"
     )
     op.execute("drop type pgembed.hit")
-    op.execute("drop sequence pgembed.stale_version, pgembed.claimer")
+    op.execute("drop sequence pgembed.search_number, pgembed.stale_version, pgembed.claimer")
     op.execute("drop schema pgembed_data")

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pgembed import __version__
-from pgembed.cli import audit, collection, encoder, expert, fusion, planning, router, search, server
+from pgembed.cli import (
+    audit,
+    collection,
+    encoder,
+    expert,
+    expert_more,
+    fusion,
+    judgments,
+    planning,
+    router,
+    search,
+    server,
+)
 from pgembed.cli.common import Json, Url, console, print_json, resolve_url
 from pgembed.cli.demo import demo
 from pgembed.cli.doctor import doctor
@@ -33,9 +45,13 @@ app = typer.Typer(
 app.add_typer(server.app, name="server")
 app.add_typer(encoder.app, name="encoder")
 app.add_typer(collection.app, name="collection")
+expert.app.command("merge")(expert_more.merge)
+expert.app.command("describe")(expert_more.describe)
+expert.app.command("recommend")(expert_more.recommend)
 app.add_typer(expert.app, name="expert")
 app.add_typer(router.app, name="router")
 app.add_typer(fusion.app, name="fusion")
+app.add_typer(judgments.app, name="judgments")
 app.command("sync")(sync)
 app.command("refresh")(refresh)
 app.command("worker")(worker)

@@ -49,9 +49,10 @@ def recall(  # noqa: PLR0913 - one option a choice of what is asked
     Example: pgembed audit recall papers --filter '{"year": {"gte": 2020}}' --plot recall.png
     """
     from pgembed import auditing
+    from pgembed.plotting import check_plot
 
     if plot is not None:
-        auditing.check_plot(plot)
+        check_plot(plot)
     texts = None if queries is None else _lines(queries)
     conditions = [conditions_of(each) or {} for each in filter or ()]
     with connected(url) as connection, progress_bar("Searches", quiet=json) as progress:

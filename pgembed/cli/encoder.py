@@ -1,7 +1,9 @@
-"""Encoders: add, list."""
+"""Encoders: add, list, prepare."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -80,3 +82,53 @@ def list_(url: Url = None, json: Json = False) -> None:
                 for s in specs
             ],
         )
+
+
+@app.command()
+def prepare(
+    source: Annotated[
+        str, typer.Argument(help="minilm, a directory with model.onnx, or hf:owner/name.")
+    ],
+    split: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="First layer of the upper half, where experts cost least. Default: the middle.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Projection that takes adapters: query, key, value, attention_output,"
+            " intermediate, output; repeat for several. Default: query and value.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to. Default: lora/ beside the model's graph."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a model in two halves with slots for LoRA experts, and check them against the model.
+
+    Nothing is done where that was done before. The encoder minilm prepares itself when it is first
+    needed. Example: pgembed encoder prepare ./e5-small --target query --target key --target value
+    """
+    from pgembed.encoders import open_encoder
+    from pgembed.encoders.preparing import DEFAULT_TARGETS, lora_folder
+    from pgembed.encoders.preparing import prepare as prepared
+
+    encoder = open_encoder(source)
+    place = out or lora_folder(encoder)
+    manifest = prepared(encoder, split=split, targets=target or DEFAULT_TARGETS, folder=place)
+    if json:
+        print_json({"folder": str(place), **asdict(manifest)})
+        return
+    difference = manifest.base_difference
+    console.print(
+        f"{place}: {manifest.layers} layers, split before layer {manifest.split},"
+        f" {len(manifest.slots)} slots; base vectors "
+        + (f"differ by at most {difference:.1e}." if difference else "are the same bit for bit.")
+    )

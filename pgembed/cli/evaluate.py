@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from pgembed.cli.common import Json, Url, connected, console, print_json, print_table, progress_bar
+from pgembed.cli.common import (
+    Json,
+    Url,
+    connected,
+    console,
+    print_json,
+    print_table,
+    printable,
+    progress_bar,
+)
 from pgembed.errors import InputError
-from pgembed.evaluation import SystemScores
+from pgembed.evaluation import Evaluation, SystemScores
+from pgembed.evaluation_figures import LABELS, NAMES, figures, remarks
+from pgembed.measuring import METRICS, PRIMARY, check_metric
+from pgembed.system_scores import Gain, gains_over_first
 
-NAMES = {"hard": "routed (hard)", "soft": "routed (soft)", "base": "base"}
-"""What the modes are called; an expert's name is its mode."""
+WIDE = 6
+"""Domains up to which each has a column; above, each has a row."""
 
 
 def evaluate(
@@ -20,83 +33,139 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     mode: Annotated[
         list[str] | None,
-        typer.Option(help="soft, hard or an expert; repeat for several. Default: all of them."),
+        typer.Option(
+            help="soft, hard or an expert; repeat for several."
+            " Default: all of them, and the oracles."
+        ),
+    ] = None,
+    metric: Annotated[str, typer.Option(help=f"What is compared: {', '.join(METRICS)}.")] = PRIMARY,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with plots into this file, too.")
     ] = None,
     url: Url = None,
     json: Json = False,
 ) -> None:
-    """Measure nDCG@10 on judged queries, through the SQL that answers users.
+    """Measure search on judged queries, through the SQL that answers users.
 
-    Each way to search is compared with base, by a paired bootstrap over the queries of each domain.
+    Each way to search is compared with base, by a paired bootstrap over the queries of each domain;
+    a * marks gains whose p, corrected for the number of comparisons (Holm), is below .05.
     Train and fit on train and dev, and look at test once: figures that were chosen by test are too
     good.
 
-    Example: pgembed evaluate papers --split test
+    Example: pgembed evaluate papers --split test --html papers.html
     """
-    from pgembed.evaluation import evaluate as run
+    from pgembed.evaluation import evaluate_all
     from pgembed.judgments import SPLITS, one_encoder, read_judged
     from pgembed.routing import load_router
 
     if split not in SPLITS:
         raise InputError(f"there is no split {split!r}", hint=f"Splits are {', '.join(SPLITS)}.")
+    check_metric(metric)
+    if html is not None:
+        from pgembed.evaluation_page import check_libraries
+
+        check_libraries()
+        if not html.absolute().parent.is_dir():
+            raise InputError(f"cannot write {str(html)!r}: there is no such folder")
     with connected(url) as connection, progress_bar("Encode", quiet=json) as bar:
         task = bar.task_ids[0]
         judged = [read_judged(connection, name) for name in collections]
         router = load_router(connection, one_encoder(judged))
-        modes = ["base", *(mode or [*sorted(router.experts), "hard", "soft"])]
-        total = sum(len(each.split(domain, split)) for each in judged for domain in each.domains)
-        systems = []
-        for each in dict.fromkeys(modes):
-            bar.reset(task, description=each, total=total)
-            systems.append(
-                run(
-                    connection,
-                    judged,
-                    router,
-                    each,
-                    split=split,
-                    on_progress=lambda done: bar.advance(task, done),
-                )
-            )
+        evaluation = evaluate_all(
+            connection,
+            judged,
+            router,
+            mode,
+            split=split,
+            metric=metric,
+            on_progress=lambda label, done, total: bar.update(
+                task, description=printable(label), completed=done, total=total
+            ),
+        )
+    if html is not None:
+        from pgembed.evaluation_page import evaluation_page
+
+        page = evaluation_page(evaluation, judged, router, metric=metric)
+        try:
+            html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write {str(html)!r}: {error.strerror}") from error
     if json:
-        print_json({"split": split, "systems": [_plain(each, systems[0]) for each in systems]})
+        print_json(figures(evaluation, metric))
+        return
+    print_systems(evaluation.systems, split, metric)
+    _print_oracles(evaluation, metric)
+    if html is not None:
+        console.print(f"The page is {html}.", highlight=False)
+
+
+def print_systems(systems: Sequence[SystemScores], split: str, metric: str = PRIMARY) -> None:
+    """Print a metric of each system by domain, and its gain over the first one."""
+    gains = gains_over_first(systems, metric)
+    base = systems[0].scores(metric)
+    title = f"{LABELS[metric]} on {split}"
+    gain = "gain over base [95 % interval]"
+    if len(base) <= WIDE:
+        print_table(
+            [title, *map(printable, base), "macro", gain],
+            [
+                (
+                    _name(system),
+                    *[float(scores.mean()) for scores in system.scores(metric).values()],
+                    system.macro_of(metric),
+                    _gain(gains.get(system.name)),
+                )
+                for system in systems
+            ],
+        )
     else:
-        print_systems(systems, split)
-
-
-def print_systems(systems: Sequence[SystemScores], split: str) -> None:
-    """Print nDCG@10 of each system by domain, and its gain over the first one."""
-    base = systems[0]
-    domains = list(base.by_domain)
-    print_table(
-        [f"nDCG@10 on {split}", *domains, "macro", "gain over base [95 % interval]"],
-        [
-            (
-                NAMES.get(system.name, f"expert {system.name}"),
-                *[float(system.by_domain[domain].mean()) for domain in domains],
-                system.macro,
-                _gain(system, base),
-            )
-            for system in systems
-        ],
+        print_table(
+            [title, *[printable(_name(system)) for system in systems]],
+            [
+                (domain, *[float(system.scores(metric)[domain].mean()) for system in systems])
+                for domain in base
+            ],
+        )
+        print_table(
+            [title, "macro", "micro", gain],
+            [
+                (
+                    _name(system),
+                    system.macro_of(metric),
+                    system.micro_of(metric),
+                    _gain(gains.get(system.name)),
+                )
+                for system in systems
+            ],
+        )
+    queries = ", ".join(f"{printable(domain)} {len(scores)}" for domain, scores in base.items())
+    console.print(
+        f"Queries: {queries}. Intervals: paired bootstrap; *: p below .05 after Holm's correction"
+        f" for {len(gains)} comparisons.",
+        highlight=False,
     )
-    queries = ", ".join(f"{domain} {len(base.by_domain[domain])}" for domain in domains)
-    console.print(f"Queries: {queries}. Intervals: paired bootstrap.", highlight=False)
 
 
-def _gain(system: SystemScores, base: SystemScores) -> str:
-    if system is base:
+def _print_oracles(evaluation: Evaluation, metric: str) -> None:
+    """Print what knowing the best arm would give, and how far the systems are from it."""
+    shown = [evaluation.dataset_oracle, evaluation.instance_oracle]
+    oracles = [each for each in (*shown, *evaluation.seed_oracles.values()) if each is not None]
+    if oracles:
+        print_table(
+            ["oracle", "macro", "micro"],
+            [(each.name, each.macro_of(metric), each.micro_of(metric)) for each in oracles],
+        )
+    for line in remarks(evaluation, metric):
+        console.print(printable(line), highlight=False)
+
+
+def _name(system: SystemScores) -> str:
+    return NAMES.get(system.name, f"expert {system.name}")
+
+
+def _gain(gain: Gain | None) -> str:
+    if gain is None:
         return ""
-    gain = system.gain_over(base)
-    return f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-
-
-def _plain(system: SystemScores, base: SystemScores) -> dict[str, Any]:
-    gain = None if system is base else system.gain_over(base)
-    return {
-        "mode": system.name,
-        "macro": system.macro,
-        "domains": {name: float(scores.mean()) for name, scores in system.by_domain.items()},
-        "queries": {name: len(scores) for name, scores in system.by_domain.items()},
-        "gain_over_base": gain and {"mean": gain.mean, "low": gain.low, "high": gain.high},
-    }
+    interval = gain.interval
+    mark = " *" if gain.significant else ""
+    return f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]{mark}"

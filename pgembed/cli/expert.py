@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,60 +14,18 @@ from pgembed.cli.common import (
     console,
     print_json,
     print_table,
-    progress_bar,
 )
+from pgembed.cli.expert_folders import export, import_
+from pgembed.cli.expert_record import print_record
+from pgembed.cli.expert_train import train
 
 app = typer.Typer(no_args_is_help=True, help="Query-side adapters, trained on judged queries.")
 
+app.command()(train)
+app.command("import")(import_)
+app.command()(export)
+
 Encoder = Annotated[str, typer.Option(help="The encoder that the expert belongs to.")]
-
-
-@app.command()
-def train(
-    name: Annotated[str, typer.Argument(help="Name of the expert; replaced if it exists.")],
-    collection: Annotated[
-        list[str], typer.Option(help="Whose judgments to learn from; repeat for several.")
-    ],
-    domain: Annotated[
-        str | None,
-        typer.Option(help="Only the judgments of this domain; default: all (a general expert)."),
-    ] = None,
-    rank: Annotated[int, typer.Option(help="Rank of the map.")] = 64,
-    steps: Annotated[int, typer.Option(help="Training steps for one domain.")] = 900,
-    seed: Annotated[int, typer.Option(help="Seed: equal seeds give equal experts.")] = 0,
-    url: Url = None,
-    json: Json = False,
-) -> None:
-    """Train a linear expert on judgments in the database; documents stay as they are.
-
-    It serves only if nDCG@10 on the dev queries improves significantly over base; otherwise it is
-    stored as rejected, and the exit status is 1.
-    """
-    from pgembed.descent import LinearSettings
-    from pgembed.judgments import read_judged
-    from pgembed.training import train_expert
-
-    settings = LinearSettings(rank=rank, steps=steps, seed=seed)
-    with connected(url) as connection:
-        with progress_bar("Reading vectors and queries", quiet=json) as progress:
-            judged = [read_judged(connection, each) for each in collection]
-            progress.update(progress.task_ids[0], total=1, completed=1)
-        with progress_bar("Training", quiet=json) as progress:
-            task = progress.task_ids[0]
-            trained = train_expert(
-                connection,
-                name,
-                judged,
-                domain=domain,
-                settings=settings,
-                on_step=lambda s: progress.update(task, completed=s.step, total=s.steps),
-            )
-    if json:
-        print_json(trained.expert)
-    else:
-        console.print(f"Expert {name} is {trained.expert.state}: {trained.decision.reason}")
-    if not trained.decision.accepted:
-        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -93,11 +52,17 @@ def list_(
 def show(
     name: Annotated[str, typer.Argument(help="Name of the expert.")],
     encoder: Encoder = "minilm",
+    plot: Annotated[Path | None, typer.Option(help="Draw curves and gains into this file.")] = None,
     url: Url = None,
+    json: Json = False,
 ) -> None:
-    """Show everything that is known of an expert, as json: settings, curve, gains, gate."""
+    """Show how an expert came about: gains, what got worse, gate, settings; --json for all of it.
+
+    Example: pgembed expert show claims --plot claims.png
+    """
     from pgembed.errors import NotFoundError
     from pgembed.experts import list_experts
+    from pgembed.training_plot import plot_expert
 
     with connected(url) as connection:
         experts = {expert.name: expert for expert in list_experts(connection, encoder)}
@@ -106,7 +71,12 @@ def show(
             f"encoder {encoder!r} has no expert {name!r}",
             hint=f"Its experts are {', '.join(sorted(experts)) or 'none'}.",
         )
-    print_json(experts[name])
+    if plot is not None:
+        plot_expert(experts[name], plot)
+    if json:
+        print_json(experts[name])
+    else:
+        print_record(experts[name])
 
 
 @app.command()

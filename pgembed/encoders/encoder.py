@@ -54,14 +54,17 @@ class Encoder:
     Attributes:
         spec: What defines its vector space.
         counted: Texts and tokens that went through it.
+        graph: The open ONNX graph.
+        tokens: Its tokenizer.
+        threads: Batches that run at the same time.
     """
 
     def __init__(self, spec: EncoderSpec, graph: Graph, tokens: Tokens, *, threads: int) -> None:
         self.spec = spec
         self.counted = Counted()
-        self._graph = graph
-        self._tokens = tokens
-        self._threads = threads
+        self.graph = graph
+        self.tokens = tokens
+        self.threads = threads
 
     def __repr__(self) -> str:
         return f"Encoder({self.spec.name!r}, {self.spec.dimensions} dimensions)"
@@ -102,7 +105,7 @@ class Encoder:
         """
         check_characters(text)
         bound = self.spec.max_tokens if max_tokens is None else max_tokens
-        reserved = self._tokens.counts([""], self.spec.document_prefix)[0]
+        reserved = self.tokens.counts([""], self.spec.document_prefix)[0]
         if not reserved + overlap < bound <= self.spec.max_tokens:
             raise InputError(
                 f"chunks of {bound} tokens that share {overlap} are not possible with"
@@ -119,17 +122,17 @@ class Encoder:
         """
         for text in texts:
             check_characters(text)
-        return self._tokens.counts(texts, self.spec.document_prefix)
+        return self.tokens.counts(texts, self.spec.document_prefix)
 
     def _chunk(self, text: str, bound: int, content: int, overlap: int) -> list[Chunk]:
         """Cut, and cut again while a piece has more tokens alone than it had within the text.
 
         A piece that begins inside a word may: its first token is then another one.
         """
-        offsets = self._tokens.offsets(text)
+        offsets = self.tokens.offsets(text)
         while True:
             found = chunks(text, offsets, max_tokens=content, overlap=min(overlap, content - 1))
-            counts = self._tokens.counts(
+            counts = self.tokens.counts(
                 [chunk.content for chunk in found], self.spec.document_prefix
             )
             excess = max(counts, default=0) - bound
@@ -141,18 +144,22 @@ class Encoder:
         """Encode checked texts block by block."""
         vectors = np.empty((len(texts), self.spec.dimensions), dtype=np.float32)
         for start in range(0, len(texts), BLOCK):
-            ids = self._tokens.ids(texts[start : start + BLOCK], prefix)
-            with closing(run_batches(self._graph, ids, threads=self._threads)) as batches:
+            ids = self.tokens.ids(texts[start : start + BLOCK], prefix)
+            with closing(run_batches(self.graph, ids, threads=self.threads)) as batches:
                 for batch, padded, states in batches:
-                    vectors[[start + position for position in batch]] = self._unit(states)
+                    vectors[[start + position for position in batch]] = self.unit(states)
                     real = sum(len(ids[position]) for position in batch)
                     self.counted.add(texts=len(batch), real_tokens=real, padded_tokens=padded)
                     if on_progress is not None:
                         on_progress(len(batch))
         return vectors
 
-    def _unit(self, states: Vectors) -> Vectors:
-        """Cut to the encoder's dimensions and scale to unit length."""
+    def unit(self, states: Vectors) -> Vectors:
+        """Cut raw vectors to the encoder's dimensions and scale them to unit length.
+
+        Raises:
+            EncoderError: A vector is zero or not finite.
+        """
         try:
             return unit(states[:, : self.spec.dimensions])
         except InputError as error:

@@ -14,6 +14,9 @@ from pgembed.errors import EncoderError
 
 SOURCE = "minilm"
 
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+"""Its name in transformers."""
+
 GRAPH_VERSION = 1
 """Raise it when the built graph changes: its fingerprint, and so every stored vector, does too."""
 
@@ -85,8 +88,8 @@ def _build(target: Path) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, data in content.items():
-            _write(target / name, data)
-        _write(target / _MANIFEST, json.dumps(hashes, indent=2, sort_keys=True).encode())
+            write_file(target / name, data)
+        write_file(target / _MANIFEST, json.dumps(hashes, indent=2, sort_keys=True).encode())
     except OSError as error:
         raise EncoderError(
             f"the model cannot be written to {target}: {error.strerror}",
@@ -126,7 +129,7 @@ def _pinned(path: Path, sha256: str) -> bytes:
     return data
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old one or the whole new one."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:

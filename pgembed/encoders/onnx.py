@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ TOKENS_IN_FLIGHT = 256
 """Tokens of a batch: larger ones leave the processor's cache, smaller ones cost calls."""
 
 Matrix = NDArray[np.int64]
+
+Result = TypeVar("Result")
 
 _DTYPES = {
     "tensor(int64)": np.int64,
@@ -60,8 +63,8 @@ class Graph:
         Raises:
             EncoderError: The graph cannot run on these ids, or its output has another rank.
         """
-        rows, mask = _padded(ids, self.pad_id)
-        feed = _feed(self.inputs, rows, mask)
+        rows, mask = padded(ids, self.pad_id)
+        feed = feed_of(self.inputs, rows, mask)
         try:
             (states,) = self.session.run([self.output], feed)
         except Exception as error:  # onnxruntime's exceptions share no public base
@@ -69,17 +72,25 @@ class Graph:
                 f"{self.path} cannot run on {rows.shape[0]} texts of {rows.shape[1]} tokens",
                 hint="check that tokenizer and max_tokens belong to this graph",
             ) from error
-        self._check_rank(states, rows)
+        return self.pooled(states, mask)
+
+    def pooled(self, states: Any, mask: Matrix) -> Vectors:
+        """Turn the output for a batch into one vector a text: (n, d), not scaled.
+
+        Raises:
+            EncoderError: The output has another rank than the pooling needs.
+        """
+        self._check_rank(states, mask)
         pooled = POOLINGS[self.pooling](np.asarray(states, dtype=np.float32), mask)
         return np.asarray(pooled, dtype=np.float32)
 
-    def _check_rank(self, states: Any, rows: Matrix) -> None:
-        expected = rows.shape[:1] if self.pooling == "graph" else rows.shape
+    def _check_rank(self, states: Any, mask: Matrix) -> None:
+        expected = mask.shape[:1] if self.pooling == "graph" else mask.shape
         shape = np.shape(states)
         if len(shape) != len(expected) + 1 or shape[:-1] != expected:
             wanted = "(texts, dimensions)" if self.pooling == "graph" else "(texts, tokens, d)"
             raise EncoderError(
-                f"output {self.output} of {self.path} has shape {shape} for {rows.shape} tokens,"
+                f"output {self.output} of {self.path} has shape {shape} for {mask.shape} tokens,"
                 f" but pooling {self.pooling} needs {wanted}",
                 hint="pass another pooling, or export the model as a sentence encoder",
             )
@@ -100,7 +111,7 @@ def open_graph(
     Raises:
         EncoderError: The file is corrupt, wants unknown inputs or has no usable output.
     """
-    session = _session(path)
+    session = open_session(path)
     output, chosen = _choose_output(path, session, pooling, configured)
     return Graph(
         path=path,
@@ -124,29 +135,49 @@ def run_batches(
 ) -> Generator[tuple[list[int], int, Vectors]]:
     """Encode texts of any length: positions, padded tokens and vectors of each batch, as it ends.
 
-    The batches do not depend on ``threads``, so neither does a vector's last bit. Threads with
-    one-threaded sessions are faster than one session with as many threads.
+    The batches do not depend on ``threads``, so neither does a vector's last bit.
     """
-    batches = token_budget_batches([len(row) for row in ids], TOKENS_IN_FLIGHT)
 
-    def run(batch: list[int]) -> tuple[list[int], int, Vectors]:
-        padded = len(batch) * max(len(ids[position]) for position in batch)
-        return batch, padded, graph.vectors([ids[position] for position in batch])
+    def run(batch: list[int]) -> tuple[int, Vectors]:
+        size = len(batch) * max(len(ids[position]) for position in batch)
+        return size, graph.vectors([ids[position] for position in batch])
 
+    with closing(over_batches([len(row) for row in ids], run, threads=threads)) as batches:
+        for batch, (size, vectors) in batches:
+            yield batch, size, vectors
+
+
+def over_batches(
+    lengths: Sequence[int], run: Callable[[list[int]], Result], *, threads: int
+) -> Generator[tuple[list[int], Result]]:
+    """Group rows into batches of about ``TOKENS_IN_FLIGHT`` tokens and run each, in threads.
+
+    Threads with one-threaded sessions are faster than one session with as many threads.
+
+    Args:
+        lengths: Tokens of each row.
+        run: Called with the positions of a batch's rows.
+        threads: Batches that run at the same time.
+
+    Yields:
+        The positions of a batch and what ``run`` returned, as each batch ends.
+    """
+    batches = token_budget_batches(lengths, TOKENS_IN_FLIGHT)
     workers = min(threads, len(batches))
     if workers <= 1:
-        yield from map(run, batches)
+        yield from ((batch, run(batch)) for batch in batches)
         return
     # A pool of its own for each call: a kept one would hang in a forked child.
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pgembed-encode")
+    futures = {pool.submit(run, batch): batch for batch in batches}
     try:
-        for done in as_completed([pool.submit(run, batch) for batch in batches]):
-            yield done.result()
+        for done in as_completed(futures):
+            yield futures[done], done.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _session(path: Path) -> Any:
+def open_session(path: Path) -> Any:
     """Open a one-threaded session."""
     import onnxruntime
 
@@ -217,7 +248,7 @@ def _no_output(path: Path, ranks: dict[str, int], pooling: Pooling | None) -> En
     )
 
 
-def _padded(ids: Sequence[Ids], pad_id: int) -> tuple[Matrix, Matrix]:
+def padded(ids: Sequence[Ids], pad_id: int) -> tuple[Matrix, Matrix]:
     """Fill up rows on the right: ids and mask, both (n, longest)."""
     lengths = np.array([len(row) for row in ids])
     mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
@@ -226,7 +257,14 @@ def _padded(ids: Sequence[Ids], pad_id: int) -> tuple[Matrix, Matrix]:
     return rows, mask
 
 
-def _feed(
+def input_types(session: Any) -> tuple[tuple[str, Any], ...]:
+    """Name and numpy type of the inputs that a tokenizer gives, of those that a session wants."""
+    return tuple(
+        (value.name, _DTYPES[value.type]) for value in session.get_inputs() if value.name in _INPUTS
+    )
+
+
+def feed_of(
     inputs: tuple[tuple[str, Any], ...], rows: Matrix, mask: Matrix
 ) -> dict[str, NDArray[Any]]:
     """Compute the inputs that the graph wants, in the types that it wants."""

@@ -15,7 +15,8 @@ from pgembed.encoders import Encoder
 from pgembed.errors import PgembedError
 from pgembed.model import Vector
 from pgembed.registry import open_registered
-from pgembed.routing import current_router
+from pgembed.encoders.bank import States
+from pgembed.routing import Router, current_router
 from pgembed.worker.loops import Loop
 
 log = logging.getLogger("pgembed.worker")
@@ -156,10 +157,12 @@ def answer_all(
 ) -> list[Answer]:
     """Encode the texts of each encoder as one batch; a text that cannot be stops no other."""
     answers: dict[str, Answer] = {}
-    for name in {request.encoder for request in requests}:
-        mine = [request for request in requests if request.encoder == name]
+    for name, version in {(request.encoder, request.routing_version) for request in requests}:
+        mine = [r for r in requests if (r.encoder, r.routing_version) == (name, version)]
         try:
-            vectors = encoders[name].encode_query([request.query for request in mine])
+            with translated():
+                router = current_router(connection, name, version)
+            encoded = router.encode([request.query for request in mine], encoders[name])
         except PgembedError as error:
             if len(mine) == 1:
                 answers[mine[0].token] = Answer(error=error)
@@ -167,16 +170,15 @@ def answer_all(
             for request in mine:
                 (answers[request.token],) = answer_all(connection, encoders, [request])
             continue
-        for request, vector in zip(mine, vectors, strict=True):
-            answers[request.token] = _routed(connection, request, vector)
+        for row, request in enumerate(mine):
+            one = encoded.take([row]) if isinstance(encoded, States) else encoded[row]
+            answers[request.token] = _routed(router, request.mode, one)
     return [answers[request.token] for request in requests]
 
 
-def _routed(connection: Connection, request: Request, vector: Vector) -> Answer:
+def _routed(router: Router, mode: str, encoded: Vector | States) -> Answer:
     try:
-        with translated():
-            router = current_router(connection, request.encoder, request.routing_version)
-            return Answer(router.query_vector(vector, request.mode)[0])
+        return Answer(router.query_vector(encoded, mode)[0])
     except PgembedError as error:
         return Answer(error=error)
 

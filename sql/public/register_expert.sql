@@ -26,10 +26,10 @@ begin
   elsif register_expert.name in ('base', 'soft', 'hard') then
     raise exception using errcode = 'PGE03',
       message = format('%L is the name of a mode; give the expert another name', register_expert.name);
-  elsif (register_expert.kind = 'linear' and register_expert.state in ('active', 'rejected', 'retired')) is not true then
+  elsif (register_expert.kind in ('linear', 'lora') and register_expert.state in ('active', 'rejected', 'retired')) is not true then
     raise exception using errcode = 'PGE03',
       message = format('an expert of kind %L and state %L cannot be', register_expert.kind, register_expert.state),
-      hint = 'The kind is linear; states are active, rejected, retired.';
+      hint = 'Kinds are linear, lora; states are active, rejected, retired.';
   end if;
   insert into pgembed.expert as e (encoder, name, kind, fingerprint, artifact, state, domain, trained_on, metrics)
   values (

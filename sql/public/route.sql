@@ -9,8 +9,9 @@ as $$
 #variable_conflict use_column
 declare
   dimensions int := (pgembed.encoder_named(route.encoder)).dimensions;
-  temperature float8;
-  standing jsonb;
+  kind text;
+  parameters jsonb;
+  kept float8;
 begin
   if route.query is null or vector_dims(route.query) <> dimensions then
     raise exception using errcode = 'PGE03',
@@ -23,54 +24,66 @@ begin
     return query select route.mode, 1::float8, null::float8;
     return;
   end if;
-  select (r.parameters ->> 'temperature')::float8, r.parameters -> 'standing' into temperature, standing
-  from pgembed.router as r where r.encoder = route.encoder;
-  -- The defaults that every client has.
-  temperature := coalesce(temperature, 0.05);
+  select r.kind, r.parameters into kind, parameters from pgembed.router as r where r.encoder = route.encoder;
+  kept := pgembed.in_domain(route.encoder, parameters -> 'fallback', route.query);
   return query
-  with similarity as (
-    -- The mean over an expert's pilots of the cosine similarity: RouterRetriever, algorithm 1.
-    select p.expert, avg(1 - (p.centroid <=> route.query)) as score
-    from pgembed.pilot as p
-    join pgembed.expert as e on e.encoder = p.encoder and e.name = p.expert and e.state = 'active'
-    where p.encoder = route.encoder
-    group by p.expert
+  with head as materialized (
+    select s.expert, s.share, s.score
+    from pgembed.router_shares(route.encoder, coalesce(kind, 'pilot'), coalesce(parameters, '{}'), route.query) as s
   ),
-  best as (select max(s.score) as score from similarity as s),
-  first as (select s.expert from similarity as s order by s.score desc, s.expert collate "C" limit 1),
-  fixed as (
+  top as (
+    select h.expert, h.share / sum(h.share) over () as share
+    from head as h
+    -- What differs by rounding alone is a tie.
+    order by round(h.share::numeric, 12) desc, h.expert collate "C"
+    limit (parameters ->> 'top')::int
+  ),
+  head_weight as (
+    select t.expert, t.share / sum(t.share) over () as weight from top as t
+  ),
+  standing as (
     select t.key as expert, t.value::text::float8 as weight
-    from jsonb_each(standing) as t
+    from jsonb_each(parameters -> 'standing') as t
     join pgembed.expert as e on e.encoder = route.encoder and e.name = t.key and e.state = 'active'
-    where route.mode = 'soft'
   ),
-  share as (select greatest(1 - coalesce(sum(f.weight), 0), 0) as free from fixed as f),
-  softmax as (
-    select p.expert, p.power / sum(p.power) over () as part
-    from (
-      -- exp raises an error where its result is no longer above 0.
-      select s.expert, exp(greatest((s.score - best.score) / temperature, -700)) as power
-      from similarity as s cross join best
-      where route.mode = 'soft'
-    ) as p
+  free as (select greatest(1 - coalesce(sum(s.weight), 0), 0) as weight from standing as s),
+  refuge as (
+    select t.key as expert, t.value::text::float8 / sum(t.value::text::float8) over () as weight
+    from jsonb_each(parameters -> 'fallback' -> 'weights') as t
+    join pgembed.expert as e on e.encoder = route.encoder and e.name = t.key and e.state = 'active'
+    where t.value::text::float8 > 0
   ),
   chosen as (
-    select f.expert, f.weight from fixed as f
+    select s.expert, s.weight * kept as weight from standing as s where route.mode = 'soft'
     union all
-    select s.expert, s.part * share.free from softmax as s cross join share
-    union all
-    select first.expert, 1 from first where route.mode = 'hard'
+    select h.expert, h.weight * f.weight * kept from head_weight as h cross join free as f where route.mode = 'soft'
     union all
     -- Nothing to route to: what the standing experts leave goes to base.
-    select 'base', case route.mode when 'soft' then share.free else 1 end from share where not exists (select from similarity)
+    select 'base', f.weight * kept from free as f where route.mode = 'soft' and not exists (select from head)
+    union all
+    select r.expert, r.weight * (1 - kept) from refuge as r where route.mode = 'soft'
+    union all
+    -- The experts that should answer queries out of domain are retired, or none was named.
+    select 'base', 1 - kept where route.mode = 'soft' and not exists (select from refuge)
+    union all
+    (select first.expert, 1 from (
+      select h.expert, 1 as part, round(h.share::numeric, 12) as weight from head as h where round(kept::numeric, 9) >= 0.5
+      union all
+      select r.expert, 1, round(r.weight::numeric, 12) from refuge as r where round(kept::numeric, 9) < 0.5
+      union all
+      select 'base', 2, 0
+    ) as first
+    where route.mode = 'hard'
+    order by first.part, first.weight desc, first.expert collate "C"
+    limit 1)
   )
-  select c.expert, sum(c.weight), max(s.score)
+  select c.expert, sum(c.weight), max(h.score)
   from chosen as c
-  left join similarity as s on s.expert = c.expert
+  left join head as h on h.expert = c.expert
   group by c.expert
   having sum(c.weight) > 0
   order by 2 desc, c.expert collate "C";
 end
 $$;
 comment on function pgembed.route(text, vector, text) is
-  'The experts that answer a query, given its base embedding: weights sum to 1. hard takes the expert whose pilots are nearest, soft mixes them with the standing experts, an expert''s name takes that one.';
+  'The experts that answer a query, given its base embedding: weights sum to 1. hard takes the expert with the largest share, the first by name among equals; soft mixes them with the standing experts; an expert''s name takes that one.';

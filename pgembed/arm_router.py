@@ -1,0 +1,259 @@
+"""The router: which arms answer a query, by a head, standing arms and an out-of-domain fallback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgembed.errors import InputError, NotFoundError
+from pgembed.heads import BASE, TIE_DIGITS, Head, Matrix, nearest, rounded
+from pgembed.linear_expert import unit
+from pgembed.model import Mode, Route, Vector, Vectors
+
+Weighting = tuple[tuple[str, ...], NDArray[np.float64]]
+"""Arms sorted by name, and a matrix (queries, arms) whose rows sum to 1."""
+
+NEIGHBOURS = 10
+"""Training queries whose mean similarity tells whether a query is in domain: of the measures
+compared on BEIR's query sets the one that tells best (area under the ROC curve .845)."""
+
+
+class Router(Protocol):
+    """What every router offers."""
+
+    def weights(self, Z: Vectors, mode: Mode = "soft") -> Weighting:
+        """Weigh the arms for each query."""
+
+    def route(self, z: Vector, mode: Mode = "soft") -> Route:
+        """Explain how one query is answered."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fallback:
+    """Who answers queries that are unlike everything that was judged.
+
+    Raises:
+        InputError: the width is not above 0, or the weights do not sum to 1.
+    """
+
+    threshold: float
+    """Mean cosine similarity to the nearest training queries at which both sides count alike."""
+    width: float
+    """How gently one side hands over to the other."""
+    references: Vectors
+    """Unit base embeddings of training queries: float32, shape (r, dimensions)."""
+    weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({BASE: 1.0}))
+    """Arms that answer then."""
+
+    def __post_init__(self) -> None:
+        if not self.width > 0:
+            raise InputError(f"the width of a fallback is above 0, not {self.width}")
+        if any(not w >= 0 for w in self.weights.values()) or not np.isclose(
+            sum(self.weights.values()), 1
+        ):
+            raise InputError(f"the weights of a fallback sum to 1, unlike {dict(self.weights)}")
+
+    def similarity(self, Z: Vectors) -> Matrix:
+        """Mean cosine to the nearest training queries, shape (n,)."""
+        means: Matrix = nearest(Z, self.references, NEIGHBOURS)[1].mean(axis=1)
+        return means
+
+    def in_domain(self, Z: Vectors) -> Matrix:
+        """Share, from 0 to 1, that the router keeps: shape (n,)."""
+        return self.kept(self.similarity(Z))
+
+    def kept(self, similarity: Matrix) -> Matrix:
+        """The same where the mean cosines are known."""
+        away = np.clip((self.threshold - similarity) / self.width, -700, 700)
+        kept: Matrix = 1 / (1 + np.exp(away))
+        return kept
+
+
+@dataclass(frozen=True, slots=True)
+class RouterParameters:
+    """What ``soft`` routing needs beside the head.
+
+    Raises:
+        InputError: the temperature is not above 0, the standing weights are negative or sum to
+            more than 1, or no arm is kept.
+    """
+
+    temperature: float = 0.05
+    """Scores are divided by it before the softmax."""
+    standing: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Weight that an arm (the base, a general expert) has in every answer."""
+    top: int | None = None
+    """Arms of the head that are kept, the heaviest; None keeps all."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InputError(f"the temperature is above 0, not {self.temperature}")
+        weights = list(self.standing.values())
+        # A hair above 1 is rounding: .1 + .2 + .7 is not 1 in binary.
+        if any(not weight >= 0 for weight in weights) or sum(weights) > 1 + 1e-9:
+            raise InputError(f"standing weights sum to at most 1, unlike {dict(self.standing)}")
+        if self.top is not None and self.top < 1:
+            raise InputError(f"at least one arm is kept, not {self.top}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArmRouter:
+    """Routes by a head; soft mixing, standing arms and the fallback are alike for every head."""
+
+    head: Head
+    parameters: RouterParameters = field(default_factory=RouterParameters)
+    others: Sequence[str] = ()
+    """Experts that the head does not know, which can be asked for by name."""
+    fallback: Fallback | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Arms that the head may choose, sorted."""
+        return self.head.arms
+
+    def scores(self, Z: Vectors) -> Weighting:
+        """The head's labels, and how well each fits each query: float64, shape (n, labels)."""
+        return self.head.labels, self.head.scores(Z)
+
+    def weights(self, Z: Vectors, mode: Mode = "soft") -> Weighting:
+        """Weigh the arms for each query.
+
+        ``hard`` gives 1 to the arm with the largest share, the first by name among equals, or to
+        the fallback's where the query is out of domain. ``soft`` gives standing arms their weight
+        and shares out the rest as the head says; an arm that is both gets both; the further out
+        of domain, the more the fallback's arms get of all of it. Without a head's arms the base
+        takes what the head would get. ``base`` or an expert's name gives 1 to that arm.
+
+        Args:
+            Z: base query vectors, float32, shape (n, dimensions), unit length.
+            mode: ``soft``, ``hard``, ``base`` or the name of an expert.
+
+        Raises:
+            NotFoundError: no expert has this name.
+        """
+        if mode == "soft":
+            return self._soft(Z)
+        if mode == "hard":
+            return self._hard(Z)
+        known = {BASE, *self.names, *self.parameters.standing, *self.others}
+        if mode not in known:
+            raise NotFoundError(
+                f'there is no expert "{mode}"', hint=f"known are {', '.join(sorted(known))}"
+            )
+        return (mode,), np.ones((len(Z), 1))
+
+    def route(self, z: Vector, mode: Mode = "soft") -> Route:
+        """Explain how one query is answered.
+
+        Args:
+            z: its base vector, float32, shape (dimensions,), unit length.
+            mode: as for ``weights``.
+
+        Raises:
+            NotFoundError: no expert has this name.
+        """
+        Z = z[None, :]
+        arms, weights = self.weights(Z, mode)
+        labels, scores = self.scores(Z)
+        fitting = dict(zip(labels, scores[0].tolist(), strict=True))
+        taking_part = zip(arms, weights[0].tolist(), strict=True)
+        return Route(
+            mode=mode,
+            weights={arm: weight for arm, weight in taking_part if weight > 0},
+            scores=fitting,
+            reason=self._reason(z, mode),
+        )
+
+    def _hard(self, Z: Vectors) -> Weighting:
+        arms = self.names or (BASE,)
+        shares = self._shares(Z) if self.names else np.ones((len(Z), 1))
+        chosen = np.asarray(arms)[np.argmax(rounded(shares), axis=1)]
+        if self.fallback is not None:
+            refuge = min(self.fallback.weights.items(), key=_heaviest)[0]
+            chosen = np.where(np.round(self.fallback.in_domain(Z), 9) < 0.5, refuge, chosen)
+            arms = tuple(sorted({*arms, refuge}))
+        return arms, (chosen[:, None] == np.asarray(arms)).astype(np.float64)
+
+    def _soft(self, Z: Vectors) -> Weighting:
+        standing = self.parameters.standing
+        refuge = self.fallback.weights if self.fallback is not None else {}
+        arms = tuple(sorted({BASE, *self.names, *standing, *refuge}))
+        fixed = np.asarray([standing.get(arm, 0.0) for arm in arms], dtype=np.float64)
+        weights = np.tile(fixed, (len(Z), 1))
+        rest = max(0.0, 1 - float(fixed.sum()))
+        if self.names:
+            weights[:, [arms.index(name) for name in self.names]] += rest * self._shares(Z)
+        else:
+            weights[:, arms.index(BASE)] += rest
+        if self.fallback is None:
+            return arms, weights
+        kept = self.fallback.in_domain(Z)[:, None]
+        away = np.asarray([refuge.get(arm, 0.0) for arm in arms], dtype=np.float64)
+        return arms, kept * weights + (1 - kept) * away
+
+    def _shares(self, Z: Vectors) -> Matrix:
+        shares = self.head.shares(Z, self.parameters.temperature)
+        top = self.parameters.top
+        if top is None or top >= shares.shape[1]:
+            return shares
+        # A stable sort keeps the first by name among equals.
+        order = np.argsort(-rounded(shares), axis=1, kind="stable")[:, :top]
+        kept = np.zeros_like(shares)
+        np.put_along_axis(kept, order, np.take_along_axis(shares, order, axis=1), axis=1)
+        scaled: Matrix = kept / kept.sum(axis=1, keepdims=True)
+        return scaled
+
+    def _reason(self, z: Vector, mode: str) -> str:
+        if mode not in ("soft", "hard"):
+            return f'"{mode}" was asked for'
+        reason = self.head.reason(z, self.parameters.temperature)
+        if self.fallback is not None:
+            similarity = float(self.fallback.similarity(z[None])[0])
+            kept = float(self.fallback.in_domain(z[None])[0])
+            reason += f"; similarity to judged queries {similarity:.3f}: {kept:.0%} in domain"
+        return reason
+
+
+def mix(Z: Vectors, weights: Weighting, vectors: Mapping[str, Vectors]) -> Vectors:
+    """Mix the arms' query vectors into one.
+
+    Documents are shared, so ranking by the mix is ranking by the weighted sum of the arms'
+    scores: the sum over e of w_e (e(z) . d) is (the sum over e of w_e e(z)) . d.
+
+    Args:
+        Z: base query vectors, float32, shape (n, dimensions), unit length: the arm ``base``.
+        weights: what ``weights`` of a router returned for them.
+        vectors: each other arm's unit query vectors, shape (n, dimensions).
+
+    Returns:
+        float32, shape (n, dimensions), unit length.
+
+    Raises:
+        NotFoundError: an arm has weight but no vectors.
+    """
+    arms, shares = weights
+    total = np.zeros(Z.shape, dtype=np.float64)
+    for number, arm in enumerate(arms):
+        share = shares[:, number, None]
+        if share.any():
+            total += share * _vectors_of(arm, Z, vectors)
+    return unit(total).astype(np.float32)
+
+
+def _vectors_of(arm: str, Z: Vectors, vectors: Mapping[str, Vectors]) -> Vectors:
+    if arm in vectors:
+        return vectors[arm]
+    if arm == BASE:
+        return Z
+    raise NotFoundError(f'the expert "{arm}" has weight but no query vectors')
+
+
+def _heaviest(item: tuple[str, float]) -> tuple[float, str]:
+    """Sorts arms by weight, the heaviest first, equal ones by name."""
+    arm, weight = item
+    return -round(weight, TIE_DIGITS), arm
