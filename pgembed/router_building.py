@@ -138,7 +138,7 @@ class BuiltRouter:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Evidence:
+class Evidence:
     """What a head is built from."""
 
     train: Mapping[str, Vectors]
@@ -192,11 +192,11 @@ def build_router(
             " more, may change that.",
         )
     built = replace(built, gain=gain)
-    return replace(built, version=_install(connection, encoder, settings, built, evidence))
+    return replace(built, version=install(connection, encoder, settings, built, evidence))
 
 
 def fit_router(
-    evidence: _Evidence,
+    evidence: Evidence,
     settings: RouterSettings,
     trained_on: Mapping[str, Collection[str]],
     *,
@@ -326,7 +326,7 @@ def _trained_on(
 
 def _evidence(
     judged: Sequence[JudgedCollection], router: Router, only: Sequence[Part] | None = None
-) -> _Evidence:
+) -> Evidence:
     parts = only or parts_of(judged)
     train = {part.label: _some(part.train, ROUTER_QUERIES) for part in parts if len(part.train)}
     collections = {part.label: part.collection for part in parts}
@@ -344,7 +344,7 @@ def _evidence(
     ]
     if not train or not dev:
         raise TrainingError("a router needs judged queries in splits train and dev")
-    return _Evidence(
+    return Evidence(
         {name: queries.vectors for name, queries in train.items()},
         lambda: {
             name: (queries.vectors, performance(collections[name], queries, router))
@@ -355,7 +355,7 @@ def _evidence(
     )
 
 
-def _head(evidence: _Evidence, settings: RouterSettings) -> Head:
+def _head(evidence: Evidence, settings: RouterSettings) -> Head:
     if settings.kind == "uniform":
         return ConstantHead(dict.fromkeys(evidence.arms, 1.0))
     if settings.kind == "fixed":
@@ -384,7 +384,7 @@ def _head(evidence: _Evidence, settings: RouterSettings) -> Head:
     return fit_linear_head(posterior, enough, utility)
 
 
-def _utility(evidence: _Evidence, *, ensemble: bool) -> dict[str, dict[str, float]]:
+def _utility(evidence: Evidence, *, ensemble: bool) -> dict[str, dict[str, float]]:
     """Shares of the arms by domain: an ensemble of them, or all to the one that is best on dev."""
     if ensemble:
         return {each.problem.name: select_shares(each) for each in evidence.dev}
@@ -418,12 +418,12 @@ def _routed_gain(router: ArmRouter, problems: Sequence[RoutingProblem]) -> Inter
     return paired_bootstrap(np.concatenate(base), np.concatenate(routed), strata=strata)
 
 
-def _install(
+def install(
     connection: Connection,
     encoder: str,
     settings: RouterSettings,
     built: BuiltRouter,
-    evidence: _Evidence,
+    evidence: Evidence,
 ) -> int:
     head = built.router.head
     best = max(built.fit.table, key=lambda setting: setting.macro)
@@ -500,7 +500,7 @@ def _write_pilots(connection: Connection, encoder: str, head: PilotHead) -> None
 
 
 def _write_domains(
-    connection: Connection, encoder: str, head: LinearHead, evidence: _Evidence
+    connection: Connection, encoder: str, head: LinearHead, evidence: Evidence
 ) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -516,7 +516,7 @@ def _write_domains(
 
 
 def _write_utility(
-    connection: Connection, encoder: str, evidence: _Evidence, utility: Utility
+    connection: Connection, encoder: str, evidence: Evidence, utility: Utility
 ) -> None:
     rows = [
         (encoder, each.problem.name, arm, gain, len(each.problem.relevant), share)

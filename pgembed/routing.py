@@ -265,7 +265,8 @@ def _head(
     )
     return LinearHead(
         tuple(domain for domain, _, _ in rows),
-        np.asarray([direction for _, direction, _ in rows], dtype=np.float64),
+        # Text that stands for a single is read as one: as a double it would be another number.
+        np.asarray([direction for _, direction, _ in rows], dtype=np.float32).astype(np.float64),
         np.asarray([bias for _, _, bias in rows], dtype=np.float64),
         utility,
     )

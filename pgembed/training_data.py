@@ -134,7 +134,7 @@ def training_problem(
     Raises:
         TrainingError: the domain has no dev queries, or too few training queries.
     """
-    train, chooser = _held_out(judged, domain)
+    train, chooser = held_out(judged, domain)
     if not _enough(judged, domain):
         raise TrainingError(
             f"domain {domain!r} of collection {judged.name!r} has"
@@ -155,7 +155,7 @@ def training_problem(
     )
 
 
-def _held_out(judged: JudgedCollection, domain: str) -> tuple[JudgedQueries, JudgedQueries]:
+def held_out(judged: JudgedCollection, domain: str) -> tuple[JudgedQueries, JudgedQueries]:
     """The training queries of a domain: those that train, and those that choose the step."""
     queries = judged.split(domain, "train")
     # Another seed than that of the dev split: what was left there would never be held out here.
@@ -167,7 +167,7 @@ def _held_out(judged: JudgedCollection, domain: str) -> tuple[JudgedQueries, Jud
 
 def _enough(judged: JudgedCollection, domain: str) -> bool:
     """Whether a domain has queries to train on, to choose the step, and for the gate."""
-    return all(map(len, (*_held_out(judged, domain), judged.split(domain, "dev"))))
+    return all(map(len, (*held_out(judged, domain), judged.split(domain, "dev"))))
 
 
 def mine_negatives(

@@ -121,7 +121,7 @@ def test_there_is_a_command_for_everything() -> None:
         "collection create", "collection drop", "collection list",
         "encoder add", "encoder list",
         "expert list", "expert retire", "expert show", "expert train",
-        "router build", "router show",
+        "router build", "router add", "router show",
         "server start", "server status", "server stop", "server url",
     }  # fmt: skip
 
@@ -383,12 +383,26 @@ def test_an_expert_is_trained_listed_shown_and_retired(
     assert not list((tmp_path / "trainings").glob("*"))
     built = pgembed("router", "build", *here, "--json", url=url).json
     assert built["version"] == 1
-    assert {expert for expert, _, _ in built["pilots"]} <= {"base", "cipher"}
+    assert {pilot["expert"] for pilot in built["pilots"]} <= {"base", "cipher"}
     assert (
         "Router version 2" in pgembed("router", "build", *here, "--labels", "domain", url=url).out
     )
-    assert pgembed("router", "show", "--encoder", "tiny", "--json", url=url).json["pilots"]
-    assert "cipher" in pgembed("router", "show", "--encoder", "tiny", url=url).out
+    show = ["router", "show", "--encoder", "tiny"]
+    assert pgembed(*show, "--json", url=url).json["pilots"]
+    assert "cipher" in pgembed(*show, url=url).out
+    utility = ["--kind", "utility", "--posterior", "knn", "--neighbours", "5", "--fallback"]
+    assert pgembed("router", "build", *here, *utility, url=url).status == 0
+    shown = pgembed(*show, url=url).out
+    for told in ("version 3", "utility", "posterior knn", "Fallback: base 1 below", "Gain of soft"):
+        assert told in shown
+    added = pgembed("router", "add", "cipher", *here, url=url).out
+    assert "Expert cipher is in the router, with domain cipher" in added
+    fixed = ["--kind", "fixed", "--weight", "cipher=0.5", "--weight", "base=0.5"]
+    parameters = pgembed("router", "build", *here, *fixed, "--json", url=url).json["parameters"]
+    assert parameters["weights"] == {"cipher": 0.5, "base": 0.5}
+    assert "Weights: base 0.5, cipher 0.5" in pgembed(*show, url=url).out
+    refused = pgembed("router", "add", "cipher", *here, url=url)
+    assert "nothing can be added to a router of kind fixed" in refused.err
     assert pgembed("expert", "retire", "cipher", "--encoder", "tiny", url=url).status == 0
     with connect(url) as connection:
         states = {each.name: each.state for each in list_experts(connection)}
@@ -464,6 +478,10 @@ ERRORS = {
     "expert retire base --encoder tiny": "base cannot be retired",
     "router build --collection papers": "no judgments",
     "router build --collection papers --labels x": "--labels is instance or domain",
+    "router build --collection papers --kind fixed": "needs the weights of its experts",
+    "router build --collection papers --kind fixed --weight x": "--weight is an expert and a number",
+    "router build --collection papers --kind fixed --weight x=nan": "a number from 0, not 'x=nan'",
+    "router add nope --collection papers": "no judgments",
     "router show --encoder nope": "there is no encoder 'nope'",
 }
 

@@ -49,6 +49,7 @@ ON_PAPERS = (
     "docs/hybrid.md",
     "docs/operations.md",
     "docs/planning.md",
+    "docs/routing.md",
     "docs/search.md",
     "docs/text-queries.md",
 )

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgembed import measuring
+from pgembed.arm_router import ArmRouter
 from pgembed.errors import InputError
 from pgembed.evaluation import Evaluation, evaluate, evaluate_all
 from pgembed.evaluation_figures import figures, remarks

@@ -244,7 +244,7 @@ create table pgembed.utility (
   expert text not null,
   gain float8 check (gain between -1 and 1),
   n int not null default 0,
-  share float8 not null check (share between 0 and 1),
+  share float8 not null check (share = 0 or share between 1e-9 and 1),
   primary key (encoder, domain, expert),
   foreign key (encoder, expert) references pgembed.expert on update cascade on delete cascade
 );

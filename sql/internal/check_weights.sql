@@ -5,7 +5,7 @@ as $$
 begin
   if jsonb_typeof(check_weights.weights) is distinct from 'object'
     -- Double precision cannot hold all that json can.
-    or jsonb_path_exists(check_weights.weights, 'strict $.* ? (@.type() != "number" || @ < 0 || @ > 1000000 || (@ > 0 && @ < 1e-300))') then
+    or jsonb_path_exists(check_weights.weights, 'strict $.* ? (@.type() != "number" || @ < 0 || @ > 1000000 || (@ > 0 && @ < 1e-30))') then
     raise exception using errcode = 'PGE03',
       message = format('%s are numbers from 0 to 1e6, by expert; unlike %s', check_weights.what, coalesce(check_weights.weights::text, 'null'));
   end if;

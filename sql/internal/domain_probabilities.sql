@@ -12,6 +12,7 @@ declare
   temperature float8 := coalesce((domain_probabilities.parameters ->> 'temperature')::float8, 0.05);
   length float8 := sqrt(pgembed.float8_product(domain_probabilities.query, domain_probabilities.query));
 begin
+  -- Products of shares that are no longer above 0 are errors: no power is below e^-100.
   if domain_probabilities.kind = 'knn' then
     return query
     with near as (
@@ -19,7 +20,7 @@ begin
       from pgembed.nearest_judged(domain_probabilities.encoder, domain_probabilities.query,
         coalesce((domain_probabilities.parameters ->> 'neighbours')::int, 10)) as n
     ),
-    vote as (select v.domain, exp(greatest((v.similarity - v.best) / temperature, -700)) as power from near as v)
+    vote as (select v.domain, exp(greatest((v.similarity - v.best) / temperature, -100)) as power from near as v)
     select v.domain, sum(v.power) / sum(sum(v.power)) over () from vote as v group by v.domain;
     return;
   end if;
@@ -30,7 +31,7 @@ begin
     where d.encoder = domain_probabilities.encoder
   ),
   best as (select s.domain, s.score, max(s.score) over () as most from scored as s),
-  power as (select b.domain, exp(greatest((b.score - b.most) / temperature, -700)) as power from best as b)
+  power as (select b.domain, exp(greatest((b.score - b.most) / temperature, -100)) as power from best as b)
   select p.domain, p.power / sum(p.power) over () from power as p;
 end
 $$;

@@ -13,8 +13,8 @@ begin
   if similarity is null then
     return 1;
   end if;
-  -- exp raises an error where its result is no longer above 0 or finite.
-  return 1 / (1 + exp(greatest(-700, least(700, (threshold - similarity) / width))));
+  -- Products of shares that are no longer above 0 are errors: no share is below e^-100.
+  return 1 / (1 + exp(greatest(-100, least(100, (threshold - similarity) / width))));
 end
 $$;
 comment on function pgembed.in_domain(text, jsonb, vector) is

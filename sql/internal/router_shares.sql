@@ -28,8 +28,8 @@ begin
       group by p.expert
     ),
     power as (
-      -- exp raises an error where its result is no longer above 0.
-      select s.expert, s.score, exp(greatest((s.score - max(s.score) over ()) / temperature, -700)) as power from similarity as s
+      -- Products of shares that are no longer above 0 are errors: no power is below e^-100.
+      select s.expert, s.score, exp(greatest((s.score - max(s.score) over ()) / temperature, -100)) as power from similarity as s
     )
     select p.expert, p.power / sum(p.power) over (), p.score from power as p;
   elsif router_shares.kind in ('fixed', 'uniform') then

@@ -1,0 +1,1 @@
+"""Does routing over experts pay? The experiment behind docs/routing-study.md."""

@@ -1,0 +1,260 @@
+"""Does routing over experts pay, and does it pay more than the paper's way?
+
+``python -m benchmarks.routing_study --quick`` takes three domains and some minutes; without
+``--quick`` all sets and seeds. Trained experts and embedded documents are kept in files: a run
+that was stopped goes on. Results go to benchmarks/results/routing_study*.{json,md} and plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.data import RESULTS, require_shared, server
+from benchmarks.routing_study.ablations import ablations
+from benchmarks.routing_study.experts import Workshop
+from benchmarks.routing_study.installing import install_and_evaluate
+from benchmarks.routing_study.latency import measure_latency
+from benchmarks.routing_study.lexical import Bm25, lexical_block
+from benchmarks.routing_study.measuring import (
+    Measured,
+    Scores,
+    measure_all,
+    seed_oracle,
+    split_judgment_oracle,
+    systems_of,
+)
+from benchmarks.routing_study.report import plots, report
+from benchmarks.routing_study.sets import (
+    FULL,
+    QUICK,
+    TAINTED,
+    Setting,
+    Size,
+    open_study,
+    read_study,
+    settings_of,
+)
+from benchmarks.routing_study.systems import World, pooled
+from benchmarks.routing_study.verdicts import OURS, PAPER, Figures, registered, verdicts
+from pgembed.arm_router import mix
+from pgembed.heads import BASE
+from pgembed.judgments import JudgedCollection
+
+console = Console()
+
+ORACLE_SEEDS = 6
+"""Multi-task experts of different seeds: what the best of several gives by chance."""
+
+
+def run(judged: JudgedCollection, size: Size, connection: Any, *, sql: bool) -> dict[str, Any]:
+    """The whole study."""
+    started = time.perf_counter()
+    merged, per_domain = settings_of(judged, size)
+    workshop = Workshop.of(judged, size.domains)
+    measured: dict[str, list[Measured]] = {"merged": [], "per_domain": []}
+    worlds = []
+    for seed in range(size.seeds):
+        world = World.of(workshop, size, merged, seed)
+        systems = systems_of(world)
+        worlds.append((world, systems))
+        for setting in (merged, per_domain):
+            measured[setting.name].append(
+                measure_all(workshop, world, systems, size, setting, seed)
+            )
+        console.print(f"{time.perf_counter() - started:6.0f} s  seed {seed} is measured")
+    figures = Figures(size, *(_averaged(measured[name]) for name in ("merged", "per_domain")))
+    world, systems = worlds[0]
+    tests = {name: pooled(judged.split(name, "test"), name, merged, world.arms) for name in size.sets}
+    sample = [text for name in size.domains for text in judged.split(name, "test").texts[:40]]
+    latency = measure_latency(world, systems[OURS], sample)
+    found_ablations = ablations(world, tests, systems[OURS])
+    latency["add_seconds"] = found_ablations["add"]["seconds"]
+    seeds = range(3 if size.name == "quick" else ORACLE_SEEDS)
+    by_chance = seed_oracle(workshop, size, merged, seeds)
+    result: dict[str, Any] = {
+        "about": _about(judged, size),
+        "verdicts": verdicts(figures, latency),
+        "registered": registered(figures),
+        "macro": {part: _macros(figures, part) for part in ("merged", "per_domain")},
+        "sets": {part: _by_set(figures, part) for part in ("merged", "per_domain")},
+        "metrics": {part: _metrics(measured[part], size) for part in ("merged", "per_domain")},
+        "seeds": {part: [_seed(m, size) for m in measured[part]] for part in measured},
+        "oracles": _oracles(figures, by_chance, len(seeds), size)
+        | {"split_judgments": split_judgment_oracle(workshop, world, merged)},
+        "latency": latency,
+        "ablations": found_ablations,
+    }
+    result["with_bm25"] = _with_bm25(judged, size, world, systems)
+    if sql:
+        result["through_sql"] = install_and_evaluate(
+            connection, judged, world, systems[OURS], measured["merged"][0]
+        )
+    result["about"]["seconds"] = round(time.perf_counter() - started)
+    return result
+
+
+def _averaged(seeds: Sequence[Measured]) -> dict[str, Scores]:
+    """Scores of each query, averaged over seeds."""
+    return {
+        system: {
+            name: np.mean([each.scores[system][name] for each in seeds], axis=0)
+            for name in seeds[0].scores[system]
+        }
+        for system in seeds[0].scores
+    }
+
+
+def _about(judged: JudgedCollection, size: Size) -> dict[str, Any]:
+    count = {name: len(judged.split(name, "test")) for name in size.sets}
+    return {
+        "size": size.name,
+        "documents": len(judged.keys),
+        "chunks": len(judged.corpus.vectors),
+        "domains": list(size.domains),
+        "without_expert": list(size.without_expert),
+        "tainted": [name for name in size.sets if name in TAINTED],
+        "test_queries": count,
+        "test_queries_in_domains": sum(count[name] for name in size.domains),
+        "seeds": size.seeds,
+    }
+
+
+def _macros(figures: Figures, part: str) -> dict[str, dict[str, float]]:
+    away, clean = figures.size.without_expert, [d for d in figures.size.domains if d not in TAINTED]
+    return {
+        system: {
+            "domains": round(figures.macro(system, part=part), 2),
+            "clean_domains": round(figures.macro(system, clean, part=part), 2),
+            "without_expert": round(figures.macro(system, away, part=part), 2),
+        }
+        for system in getattr(figures, part)
+    }
+
+
+def _by_set(figures: Figures, part: str) -> dict[str, dict[str, float]]:
+    return {
+        system: {name: round(100 * float(values.mean()), 2) for name, values in scores.items()}
+        for system, scores in getattr(figures, part).items()
+    }
+
+
+def _metrics(seeds: Sequence[Measured], size: Size) -> dict[str, dict[str, float]]:
+    """Macro over domains, averaged over seeds."""
+    return {
+        system: {
+            metric: round(
+                100
+                * float(
+                    np.mean([[m.metrics[system][metric][n].mean() for n in size.domains] for m in seeds])
+                ),
+                2,
+            )
+            for metric in metrics
+        }
+        for system, metrics in seeds[0].metrics.items()
+    }
+
+
+def _seed(measured: Measured, size: Size) -> dict[str, Any]:
+    return {
+        "macro": {
+            system: round(100 * float(np.mean([scores[n].mean() for n in size.domains])), 3)
+            for system, scores in measured.scores.items()
+        },
+        "sets": {
+            system: {n: round(100 * float(v.mean()), 3) for n, v in scores.items()}
+            for system, scores in measured.scores.items()
+        },
+        "parameters": dict(measured.about),
+        "dataset_oracle": dict(measured.oracle),
+        "own_expert_share": {
+            system: {n: round(v, 3) for n, v in shares.items()}
+            for system, shares in measured.accuracy.items()
+        },
+        "heaviest": {
+            n: {a: round(v, 3) for a, v in shares.items()} for n, shares in measured.heaviest.items()
+        },
+    }
+
+
+def _oracles(
+    figures: Figures, by_chance: Mapping[str, Any], count: int, size: Size
+) -> dict[str, Any]:
+    base, ours, paper = (figures.macro(system) for system in ("S1 base", OURS, PAPER))
+    chance = 100 * float(np.mean([by_chance[name].mean() for name in size.domains]))
+    known, best = figures.macro("S5 DatasetOracle"), figures.macro("S6 InstanceOracle")
+    return {
+        "dataset_oracle": round(known, 2),
+        "instance_oracle": round(best, 2),
+        "seed_oracle": {"experts": count, "macro": round(chance, 2)},
+        "regret": {"ours": round(known - ours, 2), "paper": round(known - paper, 2)},
+        "recovery_dataset": {
+            "ours": round((ours - base) / (known - base), 3),
+            "paper": round((paper - base) / (known - base), 3),
+        },
+        "recovery_instance": {"ours": round((ours - base) / (best - chance), 3)}
+        if best - chance > 0.5
+        else None,
+    }
+
+
+def _with_bm25(
+    judged: JudgedCollection, size: Size, world: World, systems: Mapping[str, Any]
+) -> dict[str, Any]:
+    chosen = {name: systems[name] for name in ("S1 base", "S2 multi-task", PAPER, OURS)}
+
+    def vectors_of(system: Any, queries: Any) -> Any:
+        weights = system.router.weights(queries.vectors, system.mode)
+        return mix(queries.vectors, weights, world.arms.vectors(queries.vectors))
+
+    return lexical_block(judged, size, chosen, vectors_of, Bm25(judged, size))
+
+
+def main() -> None:
+    """Run the study and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three domains, one seed")
+    parser.add_argument("--fresh", action="store_true", help="load the database anew")
+    parser.add_argument("--train-only", type=int, metavar="SEED", help="train a seed's experts")
+    parser.add_argument("--no-sql", action="store_true", help="do not evaluate through SQL")
+    options = parser.parse_args()
+    require_shared()
+    size = QUICK if options.quick else FULL
+    with server() as running:
+        connection = open_study(running.url, size, fresh=options.fresh)
+        judged = read_study(connection)
+        console.print(f"{len(judged.keys)} documents, {len(judged.corpus.vectors)} chunks")
+        if options.train_only is not None:
+            _train(judged, size, options.train_only)
+            return
+        result = run(judged, size, connection, sql=not options.no_sql)
+        connection.close()
+    name = "routing_study" if size is FULL else "routing_study_quick"
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, default=float) + "\n")
+    (RESULTS / f"{name}.md").write_text(report(result))
+    plots(result, name)
+    console.print(report(result), markup=False)
+
+
+def _train(judged: JudgedCollection, size: Size, seed: int) -> None:
+    """All trainings of one seed, for a process of its own."""
+    workshop = Workshop.of(judged, size.domains)
+    for name in size.domains:
+        workshop.expert(name, seed)
+    workshop.general(seed)
+    workshop.general(seed, wide=True)
+    for name in size.domains if seed == 0 else ():
+        for fold in (0, 1):
+            workshop.fold(name, 0, fold)
+
+
+if __name__ == "__main__":
+    main()

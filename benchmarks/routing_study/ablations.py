@@ -1,0 +1,109 @@
+"""What matters: number of experts, training queries of the router, adding without refitting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.routing_study.systems import System, World
+from pgembed.arm_router import ArmRouter
+from pgembed.domain_heads import fit_linear_head
+from pgembed.heads import PilotHead
+from pgembed.out_of_domain import without
+from pgembed.pilots import build_pilots
+from pgembed.soft_fitting import PooledProblem
+
+ORDERS = 3
+COUNTS = (20, 50, 200)
+"""Training queries of a domain that the router sees."""
+
+
+def ablations(
+    world: World, problems: Mapping[str, PooledProblem], ours: System
+) -> dict[str, Any]:
+    """All of them, macro nDCG@10 in points over the domains, in the setting of the problems."""
+    return {
+        "experts": _experts(world, problems, ours),
+        "router_queries": _router_queries(world, problems),
+        "add": _add(world),
+    }
+
+
+def _macro(problems: Mapping[str, PooledProblem], names: Sequence[str], system: System) -> float:
+    means = [problems[n].ndcg(system.weights(problems[n])[None]).mean() for n in names]
+    return round(100 * float(np.mean(means)), 2)
+
+
+def _experts(
+    world: World, problems: Mapping[str, PooledProblem], ours: System
+) -> list[dict[str, Any]]:
+    """Routers over the first 2, 3, ... experts of random orders, on all domains."""
+    found: list[dict[str, Any]] = []
+    names = world.size.domains
+    head = ours.router.head
+    for order in range(ORDERS):
+        drawn = np.random.default_rng(order).permutation(np.asarray(names)).tolist()
+        for count in range(2, len(names) + 1):
+            kept, gone = drawn[:count], set(drawn[count:])
+            pilots = build_pilots({n: _columns(world, n, kept) for n in kept}, sorted(kept))
+            less = head
+            for domain in gone:
+                less = without(less, domain, {domain})
+            systems = {
+                "paper": System(ArmRouter(PilotHead(pilots)), "hard", ""),
+                "ours": replace(ours, router=replace(ours.router, head=less)),
+            }
+            found.append(
+                {"order": order, "experts": count}
+                | {key: _macro(problems, names, system) for key, system in systems.items()}
+            )
+    return found
+
+
+def _columns(world: World, domain: str, experts: Sequence[str]) -> Any:
+    Z, scores = world.fair[domain]
+    known = world.arms.experts
+    return Z, scores[:, [known.index(expert) for expert in sorted(experts)]]
+
+
+def _router_queries(
+    world: World, problems: Mapping[str, PooledProblem]
+) -> list[dict[str, Any]]:
+    """LDA and pilots by domain label from few training queries; hard, each to its own expert."""
+    found = []
+    for count in (*COUNTS, None):
+        train = {name: Z[:count] for name, Z in world.train.items()}
+        lda = fit_linear_head("lda", train, world.own)
+        own = {
+            name: (Z, np.eye(len(world.size.domains))[[sorted(train).index(name)] * len(Z)])
+            for name, Z in train.items()
+        }
+        pilots = build_pilots(own, sorted(train), min_group=1)
+        found.append(
+            {
+                "queries": count or "all",
+                "lda": _macro(problems, world.size.domains, System(ArmRouter(lda), "hard", "")),
+                "pilots": _macro(
+                    problems, world.size.domains, System(ArmRouter(PilotHead(pilots)), "hard", "")
+                ),
+            }
+        )
+    return found
+
+
+def _add(world: World) -> dict[str, Any]:
+    """Pilots of an expert that comes last are those of a router built with it from the start."""
+    experts = world.arms.experts
+    started = time.perf_counter()
+    added = build_pilots({experts[-1]: world.fair[experts[-1]]}, experts)
+    seconds = time.perf_counter() - started
+    whole = build_pilots(dict(world.fair), experts)
+    others = [p for p in whole if p.domain != experts[-1]]
+    same = {(p.expert, p.domain, p.n) for p in whole} == {
+        (p.expert, p.domain, p.n) for p in (*others, *added)
+    }
+    return {"seconds": round(seconds, 4), "same_as_built_whole": same}

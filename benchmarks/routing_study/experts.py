@@ -1,0 +1,155 @@
+"""Experts of the study: trained once for each seed, kept in files, so that a run can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from pgembed.contrastive import TrainingProblem
+from pgembed.descent import LinearSettings
+from pgembed.judgments import JudgedCollection, JudgedQueries
+from pgembed.linear import train_linear
+from pgembed.linear_expert import LinearExpert
+from pgembed.metrics import ndcg_of, top_documents
+from pgembed.server import default_home
+from pgembed.trained import Trained
+from pgembed.training_data import MINED_CHUNKS, held_out
+
+console = Console()
+
+FOLDER: Path = default_home().parent / "benchmark-experts"
+
+GENERAL, WIDE = "general", "general_wide"
+"""The multi-task expert: of an expert's rank, and of the rank that gives it all experts' size."""
+
+RANK = 64
+FULL_RANK = 384
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An expert of the study with what is reported of it."""
+
+    expert: LinearExpert
+    steps: int
+    best_step: int
+    seconds: float
+    curve: list[list[float]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workshop:
+    """Trains what is not there yet."""
+
+    judged: JudgedCollection
+    domains: tuple[str, ...]
+    problems: dict[str, TrainingProblem]
+
+    @classmethod
+    def of(cls, judged: JudgedCollection, domains: Sequence[str]) -> Workshop:
+        """Mine the negatives of every domain, by exact ranking of all documents."""
+        return cls(judged, tuple(domains), {name: problem(judged, name) for name in domains})
+
+    def expert(self, name: str, seed: int) -> Made:
+        """The expert of a domain."""
+        settings = LinearSettings(rank=RANK, seed=seed)
+        return self._made(name, [self.problems[name]], settings)
+
+    def general(self, seed: int, *, wide: bool = False) -> Made:
+        """The multi-task expert: all data, as many steps as all experts together."""
+        count = len(self.domains)
+        scale = math.sqrt(count)  # the trainer multiplies by the square root of the problems
+        usual = LinearSettings(rank=min(RANK * count, FULL_RANK) if wide else RANK, seed=seed)
+        settings = replace(
+            usual,
+            steps=round(usual.steps * scale),
+            evaluate_every=round(usual.evaluate_every * scale),
+        )
+        problems = [self.problems[name] for name in self.domains]
+        return self._made(WIDE if wide else GENERAL, problems, settings)
+
+    def fold(self, name: str, seed: int, fold: int) -> Made:
+        """The expert of a domain from one half of its training queries."""
+        whole = self.problems[name]
+        rows = [row for row in range(len(whole.queries)) if row % 2 == fold]
+        half = replace(
+            whole,
+            queries=whole.queries[rows],
+            positives=[whole.positives[row] for row in rows],
+            mined=[whole.mined[row] for row in rows],
+            texts=[whole.texts[row] for row in rows],
+        )
+        return self._made(f"{name}.{fold}", [half], LinearSettings(rank=RANK, seed=seed))
+
+    def _made(
+        self, name: str, problems: Sequence[TrainingProblem], settings: LinearSettings
+    ) -> Made:
+        def train() -> Trained[LinearExpert]:
+            return train_linear(problems, settings)
+
+        return kept(f"{name}-{_digest(problems, settings)}", train)
+
+
+def kept(name: str, train: Callable[[], Trained[LinearExpert]]) -> Made:
+    """What a file keeps under this name, or the training's result, which it then keeps."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    weights, about = FOLDER / f"{name}.expert", FOLDER / f"{name}.json"
+    if not about.exists():
+        trained = train()
+        weights.write_bytes(trained.expert.to_bytes())
+        facts = {
+            "steps": trained.steps,
+            "best_step": trained.best_step,
+            "seconds": round(trained.seconds, 1),
+            "curve": [[step, round(ndcg, 4)] for step, ndcg in trained.curve],
+        }
+        about.write_text(json.dumps(facts))
+        console.print(f"{trained.seconds:6.1f} s  {name}: best step {trained.best_step}")
+    return Made(LinearExpert.from_bytes(weights.read_bytes(), FULL_RANK), **json.loads(about.read_text()))
+
+
+def problem(judged: JudgedCollection, domain: str) -> TrainingProblem:
+    """Training queries of a domain, 15 % of which choose the step, as the product has it."""
+    train, chooser = held_out(judged, domain)
+    return TrainingProblem(
+        queries=train.vectors,
+        positives=train.relevant,
+        mined=_mined(judged, train),
+        corpus=judged.corpus,
+        dev_queries=chooser.vectors[:300],
+        dev_relevant=chooser.relevant[:300],
+        name=domain,
+        texts=train.texts,
+        dev_texts=chooser.texts[:300],
+    )
+
+
+def _mined(judged: JudgedCollection, queries: JudgedQueries) -> list[list[int]]:
+    top = top_documents(queries.vectors, judged.corpus, MINED_CHUNKS)
+    starts = judged.corpus.starts
+    return [
+        [int(starts[document]) for document in row if int(document) not in relevant]
+        for row, relevant in zip(top, queries.relevant, strict=True)
+    ]
+
+
+def _digest(problems: Sequence[TrainingProblem], settings: LinearSettings) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
+    for each in problems:
+        digest.update(each.name.encode())
+        digest.update(np.ascontiguousarray(each.queries).tobytes())
+        digest.update(str(each.corpus.vectors.shape).encode())
+        digest.update(json.dumps([sorted(row.items()) for row in each.positives]).encode())
+    return digest.hexdigest()[:16]
+
+
+def scores_of(expert: LinearExpert, queries: JudgedQueries, judged: JudgedCollection) -> np.ndarray:
+    """nDCG@10 of each query under an expert, by exact ranking of all documents."""
+    return ndcg_of(expert.apply(queries.vectors), judged.corpus, queries.relevant)

@@ -1,0 +1,67 @@
+"""The study's router in the database, and the same figures through the SQL that answers users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.routing_study.measuring import Measured
+from benchmarks.routing_study.systems import System, World
+from benchmarks.routing_study.verdicts import BASE, OURS
+from pgembed.arm_router import NEIGHBOURS
+from pgembed.bootstrap import Interval
+from pgembed.database import Connection
+from pgembed.evaluation import evaluate
+from pgembed.experts import register_expert
+from pgembed.judgments import JudgedCollection
+from pgembed.registry import registered_encoder
+from pgembed.router_building import BuiltRouter, RouterSettings, install
+from pgembed.routing import load_router
+from pgembed.soft_fitting import SoftFit, SoftSetting
+
+console = Console()
+
+
+def install_and_evaluate(
+    connection: Connection,
+    judged: JudgedCollection,
+    world: World,
+    system: System,
+    measured: Measured,
+) -> dict[str, Any]:
+    """Register the experts of the first seed, install the router, and search in the database.
+
+    What ``pgembed evaluate study`` prints afterwards.
+    """
+    encoder = registered_encoder(connection, judged.encoder)
+    with connection.transaction():
+        connection.execute("delete from pgembed.router")
+        connection.execute("delete from pgembed.expert where name <> 'base'")
+        for name, made in world.arms.made.items():
+            domain = name if name in world.size.domains else None
+            register_expert(connection, encoder, name, made.expert, domain=domain)
+        fit = SoftFit(
+            system.router.parameters, (SoftSetting(system.router.parameters, {}, 0.0),)
+        )
+        built = BuiltRouter(0, system.router, fit, Interval(0.0, 0.0, 0.0, 1.0))
+        settings = RouterSettings(kind="utility", fallback=system.router.fallback is not None)
+        install(connection, judged.encoder, settings, built, world.evidence)
+    router = load_router(connection, judged.encoder)
+    found: dict[str, Any] = {"neighbours": NEIGHBOURS}
+    for mode, name in (("base", BASE), ("soft", OURS)):
+        console.print(f"Searching in the database, {mode} ...")
+        scores = evaluate(connection, [judged], router, mode).by_domain
+        expected = measured.scores[name]
+        changed = {n: np.abs(scores[n] - expected[n]) > 1e-6 for n in scores}
+        found[mode] = {
+            "macro": 100 * float(np.mean([scores[n].mean() for n in world.size.domains])),
+            "macro_in_numpy": 100 * float(np.mean([expected[n].mean() for n in world.size.domains])),
+            "greatest_difference_of_a_set": float(
+                max(abs(scores[n].mean() - expected[n].mean()) for n in scores)
+            ),
+            "queries_that_differ": int(sum(each.sum() for each in changed.values())),
+            "queries": int(sum(len(each) for each in changed.values())),
+        }
+    return found

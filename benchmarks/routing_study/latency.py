@@ -1,0 +1,86 @@
+"""What routing costs: CPU of a query with and without it, in one run, and passes of the encoder."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from benchmarks.routing_study.systems import System, World
+from pgembed.encoders import open_encoder
+from pgembed.encoders.bank import AdapterBank
+from pgembed.heads import BASE
+from pgembed.lora_expert import LoraExpert
+from pgembed.routing import Router
+
+ROUNDS = 7
+QUERIES = 200
+
+
+def measure_latency(world: World, system: System, texts: Sequence[str]) -> dict[str, object]:
+    """Median over rounds of CPU and wall time a query, base and routed taking turns."""
+    encoder = open_encoder("minilm", threads=1)
+    experts = {name: made.expert for name, made in world.arms.made.items()}
+    router = Router(system.router, experts, encoder.spec)
+    queries = list(texts)[:QUERIES]
+    bank = AdapterBank.open(encoder)
+    lora = _lora(bank)
+    bank.add("one", lora)
+    passes = bank.passes
+
+    def base() -> None:
+        for text in queries:
+            encoder.encode_query([text])
+
+    def linear() -> None:
+        for text in queries:
+            router.query_vector(encoder.encode_query([text])[0], "soft")
+
+    def one_lora() -> None:
+        for text in queries:
+            states = bank.start([text])
+            router.route(states.base[0], "soft")
+            bank.finish(states, [0], ["one"])
+
+    timed: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(ROUNDS):
+        for name, run in (("base", base), ("linear", linear), ("lora", one_lora)):
+            timed.setdefault(name, []).append(_timed(run))
+    lora_passes = (bank.passes - passes) / (ROUNDS * len(queries))
+    found: dict[str, object] = {
+        "queries": len(queries),
+        "arms": len(world.arms.names),
+        "expert_bytes": max(len(expert.to_bytes()) for expert in experts.values()),
+        "lora_bytes": int(sum(w.nbytes for w in (*lora.A.values(), *lora.B.values()))),
+        "passes": {BASE: 1.0, "linear": 1.0, "lora": round(lora_passes, 3)},
+    }
+    plain = timed["base"]
+    for name, rounds in timed.items():
+        cpu = [each[0] for each in rounds]
+        found[name] = {
+            "cpu_ms": round(1000 * statistics.median(cpu) / len(queries), 3),
+            "wall_ms": round(1000 * statistics.median([e[1] for e in rounds]) / len(queries), 3),
+            "cpu_ratio": round(
+                statistics.median([c / b for c, (b, _) in zip(cpu, plain, strict=True)]), 3
+            ),
+        }
+    return found
+
+
+def _lora(bank: AdapterBank) -> LoraExpert:
+    """An expert of rank 8 in the upper half; its numbers do not matter for the time."""
+    generator = np.random.default_rng(0)
+    A, B = {}, {}
+    for slot, (width, out) in bank.manifest.slots.items():
+        if int(slot.split(".")[2]) >= bank.manifest.split:
+            A[slot] = generator.standard_normal((width, 8)).astype(np.float32) / 50
+            B[slot] = generator.standard_normal((8, out)).astype(np.float32) / 50
+    return LoraExpert(A, B, 32.0)
+
+
+def _timed(run: Callable[[], None]) -> tuple[float, float]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    run()
+    return time.process_time() - cpu, time.perf_counter() - wall
