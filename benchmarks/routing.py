@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pgembed.pilot_router import BASE, PilotRouter
 from rich.console import Console
 from rich.progress import Progress
 
@@ -32,7 +33,6 @@ from pgembed.collections import create_collection
 from pgembed.database import Connection
 from pgembed.judgments import JudgedCollection, add_judgments, read_judged
 from pgembed.metrics import Corpus, ndcg_of
-from pgembed.pilot_router import BASE, PilotRouter
 from pgembed.router_building import build_router
 from pgembed.routing import Router, load_router
 from pgembed.soft_fitting import GENERAL

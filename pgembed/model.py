@@ -92,6 +92,9 @@ class Route:
     """How well each expert, or each domain, fits the query, in the unit of the router's kind:
     similarity to pilots, log-probability up to a constant, or share of the neighbours."""
     reason: str = ""
+    passes: float = 1.0
+    """Passes through the encoder that the answer took: 1, and the share of its layers that each
+    LoRA expert runs again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -425,6 +425,7 @@ def install(
     built: BuiltRouter,
     evidence: Evidence,
 ) -> int:
+    """Write a router, fitted by ``fit_router``, in place of the encoder's; returns its version."""
     head = built.router.head
     best = max(built.fit.table, key=lambda setting: setting.macro)
     gain = {"mean": built.gain.mean, "low": built.gain.low, "high": built.gain.high}

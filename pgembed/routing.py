@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from pgembed.database import Connection, rows_of, translated
 from pgembed.encoders import Encoder
 from pgembed.encoders.bank import AdapterBank, States
 from pgembed.errors import InputError
-from pgembed.experts import load_experts
+from pgembed.experts import AnyExpert, load_experts
 from pgembed.heads import (
     BASE,
     ConstantHead,
@@ -29,8 +29,6 @@ from pgembed.linear_expert import LinearExpert, LinearStack, apply_all, stack
 from pgembed.lora_expert import LoraExpert
 from pgembed.model import EncoderSpec, Mode, Route, Vector, Vectors
 from pgembed.registry import open_model, registered_encoder
-
-AnyExpert = LinearExpert | LoraExpert
 
 KEPT_ROUTERS = 32
 """Routers that a process keeps: one for each database and encoder, old versions included."""
@@ -69,17 +67,23 @@ class Router:
         """Weight of each arm for many queries: arms, and a matrix (n, arms)."""
         return self.policy.weights(Z, mode)
 
-    def encode(self, texts: Sequence[str], encoder: Encoder | None = None) -> Vectors | States:
-        """Base embeddings of queries, with what LoRA experts go on from where there are any.
+    def encode(
+        self,
+        texts: Sequence[str],
+        encoder: Encoder | None = None,
+        modes: Iterable[Mode] = ("soft",),
+    ) -> Vectors | States:
+        """Base embeddings of queries, with what LoRA experts go on from where one may be needed.
 
         Args:
             texts: the queries.
             encoder: the open model; the registered one by default.
+            modes: that the queries are routed in.
 
         Raises:
             InputError: a text is blank, or cannot be encoded.
         """
-        if not self.loras:
+        if not self.loras or not {"soft", "hard", *self.loras} & set(modes):
             return self._model(encoder).encode_query(texts)
         return self._bank(encoder).start(texts)
 
@@ -104,8 +108,11 @@ class Router:
             mixed = mixed + shares @ apply_all(base, self.stacked)
         asked = [name for name in self.loras if route.weights.get(name, 0.0) > 0]
         if asked:
-            vectors = self._bank().finish(_states(z), [0] * len(asked), self._keys(asked))
+            states, keys = _states(z), self._keys(asked)
+            bank = self._bank()
+            vectors = bank.finish(states, [0] * len(asked), keys)
             mixed = mixed + np.asarray([route.weights[name] for name in asked]) @ vectors
+            route = replace(route, passes=1 + sum(map(bank.cost, keys)))
         return np.asarray(mixed / np.linalg.norm(mixed), dtype=np.float32), route
 
     def query_vectors(

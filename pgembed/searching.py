@@ -17,11 +17,11 @@ from psycopg import sql
 from pgembed.collections import SearchTarget, search_target
 from pgembed.database import Connection, rows_of, translated
 from pgembed.encoders import Encoder
+from pgembed.encoders.bank import States
 from pgembed.errors import FilterError, InputError
 from pgembed.linear_expert import unit
 from pgembed.model import Hit, Mode, Route, Vector
 from pgembed.registry import matching_encoder
-from pgembed.encoders.bank import States
 from pgembed.routing import current_router
 
 LARGEST_K = 2_147_483_647
@@ -257,7 +257,7 @@ def routed_vector(
     name = target.collection.encoder
     model = matching_encoder(connection, name, target.fingerprint, encoder)
     router = current_router(connection, name, target.routing_version)
-    encoded = router.encode([query], model)
+    encoded = router.encode([query], model, [mode])
     if isinstance(encoded, States):
         return (*router.query_vector(encoded, mode), encoded.base[0])
     return (*router.query_vector(encoded[0], mode), encoded[0])

@@ -35,7 +35,6 @@ from benchmarks.routing_study.sets import (
     FULL,
     QUICK,
     TAINTED,
-    Setting,
     Size,
     open_study,
     read_study,
@@ -44,7 +43,6 @@ from benchmarks.routing_study.sets import (
 from benchmarks.routing_study.systems import World, pooled
 from benchmarks.routing_study.verdicts import OURS, PAPER, Figures, registered, verdicts
 from pgembed.arm_router import mix
-from pgembed.heads import BASE
 from pgembed.judgments import JudgedCollection
 
 console = Console()
@@ -65,13 +63,13 @@ def run(judged: JudgedCollection, size: Size, connection: Any, *, sql: bool) -> 
         systems = systems_of(world)
         worlds.append((world, systems))
         for setting in (merged, per_domain):
-            measured[setting.name].append(
-                measure_all(workshop, world, systems, size, setting, seed)
-            )
+            measured[setting.name].append(measure_all(workshop, world, systems, size, setting))
         console.print(f"{time.perf_counter() - started:6.0f} s  seed {seed} is measured")
     figures = Figures(size, *(_averaged(measured[name]) for name in ("merged", "per_domain")))
     world, systems = worlds[0]
-    tests = {name: pooled(judged.split(name, "test"), name, merged, world.arms) for name in size.sets}
+    tests = {
+        name: pooled(judged.split(name, "test"), name, merged, world.arms) for name in size.sets
+    }
     sample = [text for name in size.domains for text in judged.split(name, "test").texts[:40]]
     latency = measure_latency(world, systems[OURS], sample)
     found_ablations = ablations(world, tests, systems[OURS])
@@ -152,7 +150,9 @@ def _metrics(seeds: Sequence[Measured], size: Size) -> dict[str, dict[str, float
             metric: round(
                 100
                 * float(
-                    np.mean([[m.metrics[system][metric][n].mean() for n in size.domains] for m in seeds])
+                    np.mean(
+                        [[m.metrics[system][metric][n].mean() for n in size.domains] for m in seeds]
+                    )
                 ),
                 2,
             )
@@ -179,7 +179,8 @@ def _seed(measured: Measured, size: Size) -> dict[str, Any]:
             for system, shares in measured.accuracy.items()
         },
         "heaviest": {
-            n: {a: round(v, 3) for a, v in shares.items()} for n, shares in measured.heaviest.items()
+            n: {a: round(v, 3) for a, v in shares.items()}
+            for n, shares in measured.heaviest.items()
         },
     }
 
@@ -250,10 +251,11 @@ def _train(judged: JudgedCollection, size: Size, seed: int) -> None:
     for name in size.domains:
         workshop.expert(name, seed)
     workshop.general(seed)
-    workshop.general(seed, wide=True)
-    for name in size.domains if seed == 0 else ():
-        for fold in (0, 1):
-            workshop.fold(name, 0, fold)
+    if seed == 0:
+        for name in size.domains:
+            for fold in (0, 1):
+                workshop.fold(name, 0, fold)
+        workshop.general(0, wide=True)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,7 @@ COUNTS = (20, 50, 200)
 """Training queries of a domain that the router sees."""
 
 
-def ablations(
-    world: World, problems: Mapping[str, PooledProblem], ours: System
-) -> dict[str, Any]:
+def ablations(world: World, problems: Mapping[str, PooledProblem], ours: System) -> dict[str, Any]:
     """All of them, macro nDCG@10 in points over the domains, in the setting of the problems."""
     return {
         "experts": _experts(world, problems, ours),
@@ -70,9 +68,7 @@ def _columns(world: World, domain: str, experts: Sequence[str]) -> Any:
     return Z, scores[:, [known.index(expert) for expert in sorted(experts)]]
 
 
-def _router_queries(
-    world: World, problems: Mapping[str, PooledProblem]
-) -> list[dict[str, Any]]:
+def _router_queries(world: World, problems: Mapping[str, PooledProblem]) -> list[dict[str, Any]]:
     """LDA and pilots by domain label from few training queries; hard, each to its own expert."""
     found = []
     for count in (*COUNTS, None):

@@ -27,7 +27,8 @@ console = Console()
 FOLDER: Path = default_home().parent / "benchmark-experts"
 
 GENERAL, WIDE = "general", "general_wide"
-"""The multi-task expert: of an expert's rank, and of the rank that gives it all experts' size."""
+"""The multi-task expert: of an expert's rank, and of full rank, which is the most that all experts'
+size can give it (first seed only)."""
 
 RANK = 64
 FULL_RANK = 384
@@ -112,7 +113,9 @@ def kept(name: str, train: Callable[[], Trained[LinearExpert]]) -> Made:
         }
         about.write_text(json.dumps(facts))
         console.print(f"{trained.seconds:6.1f} s  {name}: best step {trained.best_step}")
-    return Made(LinearExpert.from_bytes(weights.read_bytes(), FULL_RANK), **json.loads(about.read_text()))
+    return Made(
+        LinearExpert.from_bytes(weights.read_bytes(), FULL_RANK), **json.loads(about.read_text())
+    )
 
 
 def problem(judged: JudgedCollection, domain: str) -> TrainingProblem:

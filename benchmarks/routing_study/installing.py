@@ -42,9 +42,7 @@ def install_and_evaluate(
         for name, made in world.arms.made.items():
             domain = name if name in world.size.domains else None
             register_expert(connection, encoder, name, made.expert, domain=domain)
-        fit = SoftFit(
-            system.router.parameters, (SoftSetting(system.router.parameters, {}, 0.0),)
-        )
+        fit = SoftFit(system.router.parameters, (SoftSetting(system.router.parameters, {}, 0.0),))
         built = BuiltRouter(0, system.router, fit, Interval(0.0, 0.0, 0.0, 1.0))
         settings = RouterSettings(kind="utility", fallback=system.router.fallback is not None)
         install(connection, judged.encoder, settings, built, world.evidence)
@@ -57,7 +55,8 @@ def install_and_evaluate(
         changed = {n: np.abs(scores[n] - expected[n]) > 1e-6 for n in scores}
         found[mode] = {
             "macro": 100 * float(np.mean([scores[n].mean() for n in world.size.domains])),
-            "macro_in_numpy": 100 * float(np.mean([expected[n].mean() for n in world.size.domains])),
+            "macro_in_numpy": 100
+            * float(np.mean([expected[n].mean() for n in world.size.domains])),
             "greatest_difference_of_a_set": float(
                 max(abs(scores[n].mean() - expected[n].mean()) for n in scores)
             ),

@@ -97,9 +97,7 @@ def _candidates(
             dense = best_of_chunks(vectors[name][list(rows)] @ corpus.vectors.T, corpus.starts)
             for place, row in enumerate(rows):
                 relevant = queries.relevant[row]
-                pool = np.unique(
-                    np.concatenate([_top(dense[place]), _top(lexical[place])])
-                )
+                pool = np.unique(np.concatenate([_top(dense[place]), _top(lexical[place])]))
                 columns = {int(d): column for column, d in enumerate(pool)}
                 known = {columns[d]: g for d, g in relevant.items() if d in columns}
                 a, b = _z(dense[place][pool]), _z(lexical[place][pool])

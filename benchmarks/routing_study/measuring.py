@@ -63,13 +63,10 @@ def measure_all(
     systems: Mapping[str, System],
     size: Size,
     setting: Setting,
-    seed: int,
 ) -> Measured:
     """Every system on the test queries of every set."""
     tests = {name: workshop.judged.split(name, "test") for name in size.sets}
-    problems = {
-        name: pooled(queries, name, setting, world.arms) for name, queries in tests.items()
-    }
+    problems = {name: pooled(queries, name, setting, world.arms) for name, queries in tests.items()}
     oracle = dataset_oracle(world)
     scores: dict[str, Scores] = {name: {} for name in systems}
     arms: dict[str, NDArray[np.float64]] = {}
@@ -78,7 +75,7 @@ def measure_all(
         for row, system in zip(each.ndcg(weights), systems, strict=True):
             scores[system][name] = row
         arms[name] = _alone(each)
-    wide = workshop.general(seed, wide=True).expert
+    wide = workshop.general(0, wide=True).expert
     scores["S2 multi-task, wide"] = {
         name: ndcg_of(wide.apply(q.vectors), setting.corpora[name][0], setting.relevant(name, q))
         for name, q in tests.items()

@@ -119,7 +119,9 @@ def open_study(url: str, size: Size, *, fresh: bool) -> Connection:
 
 
 def _load(connection: Connection, size: Size) -> None:
-    connection.execute("create table documents (set text, id text, body text, primary key (set, id))")
+    connection.execute(
+        "create table documents (set text, id text, body text, primary key (set, id))"
+    )
     known: dict[str, Any] = {}
     for name in size.sets:
         documents = read_set(name).documents

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.routing_study.experts import GENERAL, Made, Workshop
 from benchmarks.routing_study.sets import Setting, Size
-from pgembed.arm_router import ArmRouter, RouterParameters
+from pgembed.arm_router import ArmRouter
 from pgembed.domain_heads import fit_linear_head
 from pgembed.heads import (
     BASE,
@@ -117,9 +117,7 @@ def pooled(queries: JudgedQueries, name: str, setting: Setting, arms: Arms) -> P
     return PooledProblem(RoutingProblem(name, arms.vectors(queries.vectors), relevant, corpus))
 
 
-def _cross_fitted(
-    workshop: Workshop, name: str
-) -> tuple[Vectors, NDArray[np.float64]]:
+def _cross_fitted(workshop: Workshop, name: str) -> tuple[Vectors, NDArray[np.float64]]:
     """Training queries of a domain under every expert, its own replaced by the other half's.
 
     By the experts of the first seed: labels of best experts hardly depend on it.
@@ -181,7 +179,10 @@ class DotHead:
         """Greatest dot product with an expert's pilots, which are not of unit length."""
         return np.column_stack(
             [
-                np.max([Z.astype(np.float64) @ p.centroid for p in self.pilots if p.expert == arm], axis=0)
+                np.max(
+                    [Z.astype(np.float64) @ p.centroid for p in self.pilots if p.expert == arm],
+                    axis=0,
+                )
                 for arm in self.arms
             ]
         )
@@ -227,7 +228,7 @@ def fitted_systems(world: World) -> dict[str, System]:
     }
     for fallback, name in ((False, "S16 utility, soft"), (True, "S17 utility, soft, fallback")):
         settings = RouterSettings(kind="utility", posterior="lda", fallback=fallback)
-        trained_on = {name: name for name in world.size.domains}
+        trained_on = {name: (name,) for name in world.size.domains}
         built = fit_router(world.evidence, settings, trained_on)
         found[name] = System(built.router, "soft", json.dumps(describe(built.router)))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,7 +91,9 @@ def train(  # noqa: PLR0913 - one option a choice of how to train
     Example: pgembed expert train claims --collection papers --domain claims
     """
     from pgembed.encoders.minilm import cache_folder
+    from pgembed.errors import TrainingError
     from pgembed.judgments import read_judged
+    from pgembed.recommending import describe_expert
     from pgembed.training import train_expert
     from pgembed.training_kinds import settings_of
 
@@ -122,6 +124,9 @@ def train(  # noqa: PLR0913 - one option a choice of how to train
                 fresh=fresh,
                 on_step=lambda step: told(progress, step),
             )
+        # What recommends the expert to other collections; too little of it is no failure.
+        with suppress(TrainingError):
+            describe_expert(connection, trained.expert.encoder, name, judged, domain)
     if json:
         print_json(trained.expert)
     else:

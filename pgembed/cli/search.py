@@ -140,3 +140,4 @@ def _print_course(found: Explanation) -> None:
     )
     if found.route.reason:
         console.print(printable(found.route.reason), highlight=False, markup=False)
+        console.print(f"{found.route.passes:g} passes through the encoder", highlight=False)

@@ -12,10 +12,10 @@ from pgvector.psycopg import register_vector
 
 from pgembed.database import ERRORS, Connection, rows_of, translated
 from pgembed.encoders import Encoder
+from pgembed.encoders.bank import States
 from pgembed.errors import PgembedError
 from pgembed.model import Vector
 from pgembed.registry import open_registered
-from pgembed.encoders.bank import States
 from pgembed.routing import Router, current_router
 from pgembed.worker.loops import Loop
 
@@ -162,7 +162,8 @@ def answer_all(
         try:
             with translated():
                 router = current_router(connection, name, version)
-            encoded = router.encode([request.query for request in mine], encoders[name])
+            texts, modes = [r.query for r in mine], [r.mode for r in mine]
+            encoded = router.encode(texts, encoders[name], modes)
         except PgembedError as error:
             if len(mine) == 1:
                 answers[mine[0].token] = Answer(error=error)
