@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Test processes: each has a server of its own, so that one server that is given allows one.
+JOBS ?= $(if $(PGEMBED_TEST_URL),0,2)
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
@@ -22,6 +24,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # What a developer adds: linters, types, tests.
 $(VENV)/.developing: $(VENV)/.installed
 	@echo "Installing what tests and linters need (once) ..."
+	@# LoRA is trained with torch: the pinned version, because a looser one may fetch gigabytes.
+	@$(PIP) --constraint constraints.txt torch==2.13.0
 	@$(PIP) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
@@ -38,7 +42,7 @@ types: $(VENV)/.developing
 	@$(BIN)/mypy
 
 test: lint types ## everything that CI runs: lint, types, tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(JOBS)
 
 quick: $(VENV)/.developing ## the tests that take seconds
 	@$(BIN)/pytest -m 'not slow'
@@ -57,10 +61,9 @@ bench: $(VENV)/.developing ## measure speed, search, text queries; writes core.j
 	@.venv-pgai/bin/pip install --quiet 'pgai[vectorizer-worker]==0.12.1'
 	@$(BIN)/python -m benchmarks.sql_text
 
-eval: $(VENV)/.developing ## measure quality on judged sets; writes benchmarks/results/routing.json
-	@$(PIP) --constraint constraints.txt torch==2.13.0
+eval: $(VENV)/.developing ## the routing study on judged sets; writes benchmarks/results/routing_study.json
 	@$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
-	@$(BIN)/python -m benchmarks.routing
+	@$(BIN)/python -m benchmarks.routing_study
 
 torture: $(VENV)/.developing ## kill workers and servers for a quarter of an hour; writes benchmarks/results/reliability.json
 	@$(BIN)/python -m tests.reliability.torture

@@ -58,6 +58,11 @@ def import_expert(
             hint="import it for the encoder that it was trained on",
         )
     expert = _read(folder, kind or ("lora" if (folder / CONFIG).is_file() else "linear"), spec)
+    if origin.get("sha256", expert.sha256) != expert.sha256:
+        raise InputError(
+            f"the expert in {folder} is not the one that was exported: its checksum differs",
+            hint=f"export it again; without {ORIGIN} it is imported as it is",
+        )
     if isinstance(expert, LoraExpert):
         AdapterBank.open(open_registered(connection, encoder)).add(name, expert)
     source = f"imported from {folder.name}"

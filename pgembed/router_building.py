@@ -315,12 +315,12 @@ def _forget(connection: Connection, encoder: str, domains: Sequence[str]) -> Non
 def _trained_on(
     connection: Connection, encoder: str, judged: Sequence[JudgedCollection]
 ) -> dict[str, set[str]]:
-    """Labels of the domain that each expert was trained on, experts of all domains left out."""
+    """Labels of the domains that each expert was trained on: of one, or of all."""
     parts = parts_of(judged)
     return {
-        expert.name: {part.label for part in parts if part.domain == expert.domain}
+        expert.name: {part.label for part in parts if expert.domain in (None, part.domain)}
         for expert in list_experts(connection, encoder)
-        if expert.domain is not None
+        if expert.name != BASE
     }
 
 

@@ -22,7 +22,7 @@ from tests.databases import copied_database
 from tests.encoders.tiny import make_tiny_encoder
 from tests.sql.texts import Worker, working
 
-TEMPLATE = "pgembed_test_template"
+TEMPLATE = f"pgembed_test_template_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 
 
 def with_database(url: str, name: str) -> str:

@@ -18,10 +18,12 @@ from rich.console import Console
 
 from benchmarks.data import RESULTS, require_shared, server
 from benchmarks.routing_study.ablations import ablations
+from benchmarks.routing_study.cards import write_cards
 from benchmarks.routing_study.experts import Workshop
 from benchmarks.routing_study.installing import install_and_evaluate
 from benchmarks.routing_study.latency import measure_latency
 from benchmarks.routing_study.lexical import Bm25, lexical_block
+from benchmarks.routing_study.lora import lora_block
 from benchmarks.routing_study.measuring import (
     Measured,
     Scores,
@@ -44,10 +46,11 @@ from benchmarks.routing_study.systems import World, pooled
 from benchmarks.routing_study.verdicts import OURS, PAPER, Figures, registered, verdicts
 from pgembed.arm_router import mix
 from pgembed.judgments import JudgedCollection
+from pgembed.lora_settings import LoraSettings
 
 console = Console()
 
-ORACLE_SEEDS = 6
+ORACLE_SEEDS = 5
 """Multi-task experts of different seeds: what the best of several gives by chance."""
 
 
@@ -225,6 +228,10 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="load the database anew")
     parser.add_argument("--train-only", type=int, metavar="SEED", help="train a seed's experts")
     parser.add_argument("--no-sql", action="store_true", help="do not evaluate through SQL")
+    parser.add_argument(
+        "--lora", nargs="*", default=[], metavar="DOMAIN", help="train LoRA experts of these, too"
+    )
+    parser.add_argument("--lora-steps", type=int, default=300, help="steps of each")
     options = parser.parse_args()
     require_shared()
     size = QUICK if options.quick else FULL
@@ -236,6 +243,13 @@ def main() -> None:
             _train(judged, size, options.train_only)
             return
         result = run(judged, size, connection, sql=not options.no_sql)
+        if options.lora:
+            workshop = Workshop.of(judged, options.lora)
+            settings = LoraSettings(steps=options.lora_steps, learning_rate=1e-3)
+            result["lora"] = lora_block(workshop, options.lora, settings)
+        if size is FULL and not options.no_sql:
+            counts = {name: len(judged.split(name, "train")) for name in size.domains}
+            write_cards(connection, result, counts)
         connection.close()
     name = "routing_study" if size is FULL else "routing_study_quick"
     RESULTS.mkdir(exist_ok=True)

@@ -44,29 +44,43 @@ def measure_latency(world: World, system: System, texts: Sequence[str]) -> dict[
             router.route(states.base[0], "soft")
             bank.finish(states, [0], ["one"])
 
-    timed: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(ROUNDS):
-        for name, run in (("base", base), ("linear", linear), ("lora", one_lora)):
-            timed.setdefault(name, []).append(_timed(run))
+    timed = _in_turns({"base": base, "linear": linear, "lora": one_lora})
     lora_passes = (bank.passes - passes) / (ROUNDS * len(queries))
-    found: dict[str, object] = {
+    return {
         "queries": len(queries),
         "arms": len(world.arms.names),
         "expert_bytes": max(len(expert.to_bytes()) for expert in experts.values()),
         "lora_bytes": int(sum(w.nbytes for w in (*lora.A.values(), *lora.B.values()))),
         "passes": {BASE: 1.0, "linear": 1.0, "lora": round(lora_passes, 3)},
+        **_figures(timed, len(queries)),
     }
-    plain = timed["base"]
-    for name, rounds in timed.items():
-        cpu = [each[0] for each in rounds]
-        found[name] = {
-            "cpu_ms": round(1000 * statistics.median(cpu) / len(queries), 3),
-            "wall_ms": round(1000 * statistics.median([e[1] for e in rounds]) / len(queries), 3),
+
+
+Timed = dict[str, list[tuple[float, float]]]
+"""CPU and wall seconds of each round, by what was run."""
+
+
+def _in_turns(runs: dict[str, Callable[[], None]]) -> Timed:
+    timed: Timed = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            timed[name].append(_timed(run))
+    return timed
+
+
+def _figures(timed: Timed, queries: int) -> dict[str, object]:
+    plain = [cpu for cpu, _ in timed["base"]]
+    return {
+        name: {
+            "cpu_ms": round(1000 * statistics.median(cpu for cpu, _ in rounds) / queries, 3),
+            "wall_ms": round(1000 * statistics.median(wall for _, wall in rounds) / queries, 3),
             "cpu_ratio": round(
-                statistics.median([c / b for c, (b, _) in zip(cpu, plain, strict=True)]), 3
+                statistics.median(cpu / base for (cpu, _), base in zip(rounds, plain, strict=True)),
+                3,
             ),
         }
-    return found
+        for name, rounds in timed.items()
+    }
 
 
 def _lora(bank: AdapterBank) -> LoraExpert:
@@ -75,8 +89,8 @@ def _lora(bank: AdapterBank) -> LoraExpert:
     A, B = {}, {}
     for slot, (width, out) in bank.manifest.slots.items():
         if int(slot.split(".")[2]) >= bank.manifest.split:
-            A[slot] = generator.standard_normal((width, 8)).astype(np.float32) / 50
-            B[slot] = generator.standard_normal((8, out)).astype(np.float32) / 50
+            A[slot] = generator.standard_normal((width, 8)).astype(np.float32) / np.float32(50)
+            B[slot] = generator.standard_normal((8, out)).astype(np.float32) / np.float32(50)
     return LoraExpert(A, B, 32.0)
 
 

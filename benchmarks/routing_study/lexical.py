@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,8 +32,6 @@ class Bm25:
             for name in size.sets
             for document in read_set(name).documents
         }
-        import json
-
         corpus = [texts[tuple(json.loads(key))] for key in judged.keys]
         self._stemmer = Stemmer.Stemmer("english")
         self._tokenize = lambda each: bm25s.tokenize(
@@ -115,7 +114,8 @@ def _top(scores: NDArray[np.float32]) -> NDArray[np.intp]:
 
 def _z(scores: NDArray[np.float32]) -> NDArray[np.float64]:
     wide = scores.astype(np.float64)
-    return (wide - wide.mean()) / (wide.std() or 1.0)
+    scaled: NDArray[np.float64] = (wide - wide.mean()) / (wide.std() or 1.0)
+    return scaled
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -70,7 +70,7 @@ class Size:
         return (*self.domains, *self.without_expert)
 
 
-FULL = Size("full", DOMAINS, WITHOUT_EXPERT, train=4000, dev=300, test=500, seeds=3)
+FULL = Size("full", DOMAINS, WITHOUT_EXPERT, train=12_000, dev=300, test=500, seeds=3)
 QUICK = Size("quick", QUICK_DOMAINS, QUICK_WITHOUT_EXPERT, train=1500, dev=200, test=300, seeds=1)
 
 

@@ -189,7 +189,12 @@ class DotHead:
 
     def shares(self, Z: Vectors, temperature: float) -> NDArray[np.float64]:
         """All to the greatest."""
-        return np.eye(len(self.arms))[np.argmax(self.scores(Z), axis=1)]
+        chosen: NDArray[np.float64] = np.eye(len(self.arms))[np.argmax(self.scores(Z), axis=1)]
+        return chosen
+
+    def reason(self, z: Vectors, temperature: float) -> str:
+        """What decides."""
+        return "the owner of the pilot with the greatest dot product"
 
 
 def fitted_systems(world: World) -> dict[str, System]:
@@ -229,6 +234,7 @@ def fitted_systems(world: World) -> dict[str, System]:
     for fallback, name in ((False, "S16 utility, soft"), (True, "S17 utility, soft, fallback")):
         settings = RouterSettings(kind="utility", posterior="lda", fallback=fallback)
         trained_on = {name: (name,) for name in world.size.domains}
+        trained_on[GENERAL] = world.size.domains
         built = fit_router(world.evidence, settings, trained_on)
         found[name] = System(built.router, "soft", json.dumps(describe(built.router)))
     return found
