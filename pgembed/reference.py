@@ -28,12 +28,23 @@ WIDEST = 96
 """Characters of a signature that stays on one line."""
 
 FROM_MODULES = (
+    "bootstrap.holm",
     "diagnosis.diagnose",
     "diagnosis.Check",
+    "encoders.bank.AdapterBank",
     "evaluation.evaluate",
+    "evaluation.evaluate_all",
+    "evaluation.Evaluation",
     "evaluation.SystemScores",
+    "expert_folders.export_expert",
+    "expert_folders.import_expert",
     "loopback.set_up_loopback",
     "loopback.Loopback",
+    "merging.merge_experts",
+    "mteb.DatabaseSearch",
+    "recommending.recommend_experts",
+    "router_building.RouterSettings",
+    "router_building.add_to_router",
     "sqlalchemy.encode",
     "sqlalchemy.search",
 )

@@ -62,7 +62,7 @@ STEPS = (
 )
 """Of building a router, for those who watch."""
 
-OnStep = Callable[[str], None]
+OnStep = Callable[[str], None] | None
 
 Kind = Literal["pilot", "lda", "logistic", "knn", "utility", "fixed", "uniform"]
 Labels = Literal["instance", "domain"]
@@ -155,7 +155,7 @@ def build_router(
     *,
     labels: Labels = "instance",
     settings: RouterSettings | None = None,
-    on_step: OnStep = lambda step: None,
+    on_step: OnStep = None,
 ) -> BuiltRouter:
     """Build a router from training queries, fit soft routing on dev, and install both.
 
@@ -173,7 +173,7 @@ def build_router(
     settings = settings or RouterSettings(labels=labels)
     encoder = one_encoder(judged)
     experts = load_router(connection, encoder)
-    on_step("Query vectors of every expert")
+    _tell(on_step, "Query vectors of every expert")
     evidence = _evidence(judged, experts)
     built = fit_router(
         evidence,
@@ -182,7 +182,7 @@ def build_router(
         tops=LORA_TOPS if experts.loras else (None,),
         on_step=on_step,
     )
-    on_step("Gain over base")
+    _tell(on_step, "Gain over base")
     gain = _routed_gain(built.router, [each.problem for each in evidence.dev])
     if gain.low <= 0:
         raise GateError(
@@ -201,13 +201,13 @@ def fit_router(
     trained_on: Mapping[str, Collection[str]],
     *,
     tops: Sequence[int | None] = (None,),
-    on_step: OnStep = lambda step: None,
+    on_step: OnStep = None,
 ) -> BuiltRouter:
     """Head, parameters and fallback by training and dev queries; nothing is installed."""
-    on_step("What the router knows")
+    _tell(on_step, "What the router knows")
     head = _head(evidence, settings)
     constant = isinstance(head, ConstantHead)
-    on_step("Soft routing")
+    _tell(on_step, "Soft routing")
     fit = fit_soft(
         head,
         evidence.dev,
@@ -217,12 +217,17 @@ def fit_router(
     )
     router = ArmRouter(head, fit.parameters, evidence.arms)
     found = None
-    on_step("Fallback")
+    _tell(on_step, "Fallback")
     if settings.fallback:
         references = {name: Z[:REFERENCES] for name, Z in evidence.train.items()}
         found = fit_fallback(router, evidence.dev, references, trained_on)
         router = replace(router, fallback=found.fallback)
     return BuiltRouter(0, router, fit, Interval(0.0, 0.0, 0.0, 1.0), found)
+
+
+def _tell(on_step: OnStep, step: str) -> None:
+    if on_step is not None:
+        on_step(step)
 
 
 def add_to_router(
