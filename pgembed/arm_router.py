@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgembed.errors import InputError, NotFoundError
-from pgembed.heads import BASE, TIE_DIGITS, Head, Matrix, nearest, rounded
+from pgembed.heads import BASE, TIE_DIGITS, Head, Matrix, References, rounded
 from pgembed.linear_expert import unit
 from pgembed.model import Mode, Route, Vector, Vectors
 
@@ -49,8 +49,10 @@ class Fallback:
     """Unit base embeddings of training queries: float32, shape (r, dimensions)."""
     weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({BASE: 1.0}))
     """Arms that answer then."""
+    known: References = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "known", References(self.references))
         if not self.width > 0:
             raise InputError(f"the width of a fallback is above 0, not {self.width}")
         if any(not w >= 0 for w in self.weights.values()) or not np.isclose(
@@ -60,15 +62,11 @@ class Fallback:
 
     def similarity(self, Z: Vectors) -> Matrix:
         """Mean cosine to the nearest training queries, shape (n,)."""
-        means: Matrix = nearest(Z, self.references, NEIGHBOURS)[1].mean(axis=1)
+        means: Matrix = self.known.nearest(Z, NEIGHBOURS)[1].mean(axis=1)
         return means
 
-    def in_domain(self, Z: Vectors) -> Matrix:
-        """Share, from 0 to 1, that the router keeps: shape (n,)."""
-        return self.kept(self.similarity(Z))
-
     def kept(self, similarity: Matrix) -> Matrix:
-        """The same where the mean cosines are known."""
+        """Share, from 0 to 1, that the router keeps of queries with these mean cosines: (n,)."""
         away = np.clip((self.threshold - similarity) / self.width, -700, 700)
         kept: Matrix = 1 / (1 + np.exp(away))
         return kept
@@ -116,6 +114,12 @@ class ArmRouter:
         """Arms that the head may choose, sorted."""
         return self.head.arms
 
+    @property
+    def arms(self) -> set[str]:
+        """Arms that may have weight in an answer."""
+        refuge = self.fallback.weights if self.fallback is not None else {}
+        return {BASE, *self.names, *self.parameters.standing, *refuge}
+
     def scores(self, Z: Vectors) -> Weighting:
         """The head's labels, and how well each fits each query: float64, shape (n, labels)."""
         return self.head.labels, self.head.scores(Z)
@@ -136,10 +140,19 @@ class ArmRouter:
         Raises:
             NotFoundError: no expert has this name.
         """
+        return self._weights(Z, mode, self._similarity(Z, mode))
+
+    def _similarity(self, Z: Vectors, mode: Mode) -> Matrix | None:
+        """Mean cosine to the nearest training queries, where a fallback asks for it."""
+        if self.fallback is None or mode not in ("soft", "hard"):
+            return None
+        return self.fallback.similarity(Z)
+
+    def _weights(self, Z: Vectors, mode: Mode, similarity: Matrix | None) -> Weighting:
         if mode == "soft":
-            return self._soft(Z)
+            return self._soft(Z, similarity)
         if mode == "hard":
-            return self._hard(Z)
+            return self._hard(Z, similarity)
         known = {BASE, *self.names, *self.parameters.standing, *self.others}
         if mode not in known:
             raise NotFoundError(
@@ -158,7 +171,8 @@ class ArmRouter:
             NotFoundError: no expert has this name.
         """
         Z = z[None, :]
-        arms, weights = self.weights(Z, mode)
+        similarity = self._similarity(Z, mode)
+        arms, weights = self._weights(Z, mode, similarity)
         labels, scores = self.scores(Z)
         fitting = dict(zip(labels, scores[0].tolist(), strict=True))
         taking_part = zip(arms, weights[0].tolist(), strict=True)
@@ -166,23 +180,23 @@ class ArmRouter:
             mode=mode,
             weights={arm: weight for arm, weight in taking_part if weight > 0},
             scores=fitting,
-            reason=self._reason(z, mode),
+            reason=self._reason(z, mode, similarity),
         )
 
-    def _hard(self, Z: Vectors) -> Weighting:
+    def _hard(self, Z: Vectors, similarity: Matrix | None) -> Weighting:
         arms = self.names or (BASE,)
         shares = self._shares(Z) if self.names else np.ones((len(Z), 1))
         chosen = np.asarray(arms)[np.argmax(rounded(shares), axis=1)]
-        if self.fallback is not None:
+        if self.fallback is not None and similarity is not None:
             refuge = min(self.fallback.weights.items(), key=_heaviest)[0]
-            chosen = np.where(np.round(self.fallback.in_domain(Z), 9) < 0.5, refuge, chosen)
+            chosen = np.where(np.round(self.fallback.kept(similarity), 9) < 0.5, refuge, chosen)
             arms = tuple(sorted({*arms, refuge}))
         return arms, (chosen[:, None] == np.asarray(arms)).astype(np.float64)
 
-    def _soft(self, Z: Vectors) -> Weighting:
+    def _soft(self, Z: Vectors, similarity: Matrix | None) -> Weighting:
         standing = self.parameters.standing
         refuge = self.fallback.weights if self.fallback is not None else {}
-        arms = tuple(sorted({BASE, *self.names, *standing, *refuge}))
+        arms = tuple(sorted(self.arms))
         fixed = np.asarray([standing.get(arm, 0.0) for arm in arms], dtype=np.float64)
         weights = np.tile(fixed, (len(Z), 1))
         rest = max(0.0, 1 - float(fixed.sum()))
@@ -190,9 +204,9 @@ class ArmRouter:
             weights[:, [arms.index(name) for name in self.names]] += rest * self._shares(Z)
         else:
             weights[:, arms.index(BASE)] += rest
-        if self.fallback is None:
+        if self.fallback is None or similarity is None:
             return arms, weights
-        kept = self.fallback.in_domain(Z)[:, None]
+        kept = self.fallback.kept(similarity)[:, None]
         away = np.asarray([refuge.get(arm, 0.0) for arm in arms], dtype=np.float64)
         return arms, kept * weights + (1 - kept) * away
 
@@ -208,14 +222,13 @@ class ArmRouter:
         scaled: Matrix = kept / kept.sum(axis=1, keepdims=True)
         return scaled
 
-    def _reason(self, z: Vector, mode: str) -> str:
+    def _reason(self, z: Vector, mode: str, similarity: Matrix | None) -> str:
         if mode not in ("soft", "hard"):
             return f'"{mode}" was asked for'
         reason = self.head.reason(z, self.parameters.temperature)
-        if self.fallback is not None:
-            similarity = float(self.fallback.similarity(z[None])[0])
-            kept = float(self.fallback.in_domain(z[None])[0])
-            reason += f"; similarity to judged queries {similarity:.3f}: {kept:.0%} in domain"
+        if self.fallback is not None and similarity is not None:
+            kept = float(self.fallback.kept(similarity)[0])
+            reason += f"; similarity to judged queries {similarity[0]:.3f}: {kept:.0%} in domain"
         return reason
 
 

@@ -97,7 +97,7 @@ def generator_state(generator: np.random.Generator) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFile:
-    """The file that a training is resumed from; it is there only while a training is unfinished."""
+    """The file that a training is resumed from; it is there until the expert is registered."""
 
     path: Path
 

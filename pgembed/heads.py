@@ -19,6 +19,9 @@ BASE = "base"
 TIE_DIGITS = 12
 """Decimals that count when shares and similarities are compared, here and in SQL."""
 
+SCREENING_ERROR = np.float32(1e-5)
+"""More than a cosine of 1,000 dimensions is off in single precision."""
+
 Matrix = NDArray[np.float64]
 
 Utility = Mapping[str, Mapping[str, float]]
@@ -179,11 +182,13 @@ class NeighbourHead:
     neighbours: int = 10
     domains: tuple[str, ...] = field(init=False)
     arms: tuple[str, ...] = field(init=False)
+    known: References = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.neighbours < 1:
             raise InputError(f"at least one neighbour votes, not {self.neighbours}")
         domains = tuple(sorted(set(self.owners)))
+        object.__setattr__(self, "known", References(self.references))
         object.__setattr__(self, "domains", domains)
         object.__setattr__(self, "arms", arms_of(domains, self.utility))
 
@@ -211,7 +216,7 @@ class NeighbourHead:
         votes = np.zeros((len(Z), len(self.domains)))
         if not self.domains:
             return votes
-        rows, similar = nearest(Z, self.references, self.neighbours)
+        rows, similar = self.known.nearest(Z, self.neighbours)
         weights = softmax(similar / temperature)
         columns = np.asarray([self.domains.index(owner) for owner in self.owners])[rows]
         np.add.at(votes, (np.arange(len(Z))[:, None], columns), weights)
@@ -264,15 +269,37 @@ def softmax(logits: Matrix) -> Matrix:
     return shares
 
 
-def nearest(Z: Vectors, references: Vectors, k: int) -> tuple[NDArray[np.intp], Matrix]:
-    """Rows of the k references nearest to each query, and their cosines: both (n, min(k, r)).
+@dataclass(frozen=True, slots=True, eq=False)
+class References:
+    """Training queries to compare with: screened in single precision, compared in double."""
 
-    Equal cosines go to the earlier reference.
-    """
-    similar = directions_of(Z) @ directions_of(np.asarray(references)).T
-    k = min(k, len(references))
-    rows = np.argsort(-rounded(similar), axis=1, kind="stable")[:, :k]
-    return rows, np.take_along_axis(similar, rows, axis=1)
+    vectors: Vectors
+    """float32, shape (r, dimensions)."""
+    units: Vectors = field(init=False, repr=False)
+    """The same at unit length."""
+
+    def __post_init__(self) -> None:
+        vectors = np.asarray(self.vectors, dtype=np.float32)
+        object.__setattr__(self, "vectors", vectors)
+        object.__setattr__(self, "units", directions_of(vectors).astype(np.float32))
+
+    def nearest(self, Z: Vectors, k: int) -> tuple[NDArray[np.intp], Matrix]:
+        """Rows of the k nearest to each query, and their cosines: both (n, min(k, r)).
+
+        Equal cosines go to the earlier row.
+        """
+        k = min(k, len(self.vectors))
+        directions = directions_of(Z)
+        screened = directions.astype(np.float32) @ self.units.T
+        least = np.partition(screened, -k, axis=1)[:, -k] - SCREENING_ERROR
+        rows = np.empty((len(Z), k), dtype=np.intp)
+        cosines = np.empty((len(Z), k))
+        for number, direction in enumerate(directions):
+            near = np.flatnonzero(screened[number] >= least[number])
+            exact = directions_of(self.vectors[near]) @ direction
+            order = np.argsort(-rounded(exact), kind="stable")[:k]
+            rows[number], cosines[number] = near[order], exact[order]
+        return rows, cosines
 
 
 def rounded(shares: Matrix) -> Matrix:

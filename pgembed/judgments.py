@@ -153,7 +153,8 @@ def read_judged(
     """Read the vectors of a collection and its judged queries; queries are encoded once and cached.
 
     With ``source="clicks"`` the judgments are what ``pgembed.click_judgments`` makes of the log of
-    clicks, instead of the rows of ``pgembed.judgment``.
+    clicks, instead of the rows of ``pgembed.judgment``: without the queries that these rows have in
+    the split test, and without training queries that they have in the split dev.
 
     A domain without a dev split gets one: 20 % of its training queries, by a hash of their text.
     A query that is in several splits, of whatever domain, counts only in the last of train, dev

@@ -59,9 +59,9 @@ def train_linear(
         problems: training and dev queries over corpora in one vector space.
         settings: how to train; the defaults when None.
         on_step: called after every step.
-        on_checkpoint: called with the state of the training after each look at dev but the last.
+        on_checkpoint: called with the state of the training after each look at dev.
         resume: such a state, of the same problems and settings, to go on from: the result is
-            that of a training that was never stopped.
+            that of a training that was never stopped. From the last one no step is taken.
 
     Returns:
         The best expert with its dev scores; equal seeds give equal experts on one machine.
@@ -82,8 +82,11 @@ def train_linear(
     if resume is not None:
         run = _resumed(resume, training, problems, generator)
         started -= run.seconds
+    patience = settings.patience * every
     since: list[float] = []
-    for loss, state in descend(problems, settings, run.descent, steps, generator):
+    for loss, state in (
+        () if run.stalled(patience) else descend(problems, settings, run.descent, steps, generator)
+    ):
         since.append(loss)
         looked = state.step % every == 0 or state.step == steps
         if looked:
@@ -93,10 +96,10 @@ def train_linear(
             since = []
         if on_step is not None:
             on_step(TrainingStep(state.step, steps, loss, run.curve[-1][1] if looked else None))
-        if looked and state.step - run.best.step >= settings.patience * every:
-            break
-        if looked and on_checkpoint is not None and state.step < steps:
+        if looked and on_checkpoint is not None:
             on_checkpoint(run.to_bytes(training, generator))
+        if run.stalled(patience):
+            break
     return run.result(base, time.perf_counter() - started)
 
 
@@ -133,6 +136,10 @@ class _Run:
             losses=(*self.losses, (look.step, loss)),
             seconds=seconds,
         )
+
+    def stalled(self, patience: int) -> bool:
+        """Whether the last look came so many steps after the best one, or more."""
+        return self.descent.step - self.best.step >= patience
 
     def result(self, base: _Look, seconds: float) -> Trained[LinearExpert]:
         return Trained(

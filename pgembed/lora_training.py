@@ -56,9 +56,9 @@ def train_lora(
         bank: of the encoder that is adapted; its experts do not matter.
         settings: how to train; the defaults when None.
         on_step: called after every step.
-        on_checkpoint: called with the state of the training after each look at dev but the last.
+        on_checkpoint: called with the state of the training after each look at dev.
         resume: such a state, of the same problems and settings, to go on from: the result is
-            that of a training that was never stopped.
+            that of a training that was never stopped. From the last one no step is taken.
 
     Returns:
         The best expert on dev, base included; equal seeds give equal experts on one machine.
@@ -119,7 +119,7 @@ class _Training:
             if on_step is not None:
                 ndcg = run.curve[-1][1] if looked else None
                 on_step(TrainingStep(run.step, self._steps, loss, ndcg))
-            if looked and on_checkpoint is not None and run.step < self._steps:
+            if looked and on_checkpoint is not None:
                 on_checkpoint(run.to_bytes(training, self._generator, self._model.dropout_state()))
         return self._result(run, base)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pgembed.bootstrap import Interval, paired_bootstrap
 from pgembed.database import Connection, rows_of, translated
 from pgembed.errors import InputError, NotFoundError, TrainingError
 from pgembed.experts import check_name, load_expert, register_expert
@@ -19,7 +20,8 @@ from pgembed.model import EncoderSpec, Expert, Vectors
 from pgembed.registry import open_registered, registered_encoder
 
 TOLERANCE = 0.005
-"""How much nDCG@10 a merged expert may lose against the best of its sources in any domain."""
+"""How much nDCG@10 a merged expert may lose in any domain, against base and against the best of
+its sources there."""
 
 CANDIDATE = "candidate"
 """Name under which a LoRA expert takes its place in a bank while it is measured."""
@@ -52,8 +54,10 @@ def merge_experts(
 
     The probe is the mean nDCG@10 of the dev queries by exact ranking, each domain of the sources
     counting alike. The merged expert is ``active`` where it loses no more than 0.5 points of
-    nDCG@10 against the best of its sources in any of these domains, else ``rejected``. Both look
-    at the same dev queries, so report on the split test.
+    nDCG@10 in any of these domains, neither against the best of its sources nor against base (a
+    source may itself be worse than base), and where its mean gain over base is significant (paired
+    bootstrap, stratified by domain); else it is ``rejected``. Probe and gate look at the same dev
+    queries, so report on the split test.
 
     Args:
         connection: the caller's.
@@ -231,22 +235,52 @@ def _metrics(
             for weights, scale, s in merged.grid
         ],
         "dev_ndcg_at_10": by_domain,
-        "gate": _gate(by_domain),
+        "gate": _gate(by_domain, _gain(base, reached)),
     }
 
 
-def _gate(by_domain: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    lost = [
-        f"{domain or 'all'} {each['over_best_source']:+.3f} against {each['best_source']}"
-        f" on {each['queries']} dev queries"
-        for domain, each in by_domain.items()
-        if each["over_best_source"] < -TOLERANCE
-    ]
-    if lost:
-        return {"accepted": False, "reason": f"nDCG@10 is lost: {'; '.join(lost)}"}
-    least = min(each["over_best_source"] for each in by_domain.values())
-    reason = (
-        f"in no domain is more than {TOLERANCE} of nDCG@10 lost against the best source"
-        f" (least: {least:+.3f})"
+def _gain(base: Sequence[NDArray[np.float64]], reached: Sequence[NDArray[np.float64]]) -> Interval:
+    """Mean gain over base with its interval, each domain counting alike."""
+    return paired_bootstrap(
+        np.concatenate(base),
+        np.concatenate(reached),
+        strata=np.repeat(np.arange(len(base)), [len(each) for each in base]),
     )
-    return {"accepted": True, "reason": reason}
+
+
+def _gate(by_domain: Mapping[str, Mapping[str, Any]], gain: Interval) -> dict[str, Any]:
+    accepted, reason = _decision(by_domain, gain)
+    return {
+        "accepted": accepted,
+        "reason": reason,
+        "gain": round(gain.mean, 6),
+        "interval": [round(gain.low, 6), round(gain.high, 6)],
+    }
+
+
+def _decision(by_domain: Mapping[str, Mapping[str, Any]], gain: Interval) -> tuple[bool, str]:
+    if lost := list(_losses(by_domain)):
+        return False, f"nDCG@10 is lost: {'; '.join(lost)}"
+    said = (
+        f"nDCG@10 changes by {gain.mean:+.3f} against base (95% interval {gain.low:+.3f} to"
+        f" {gain.high:+.3f}) on {sum(each['queries'] for each in by_domain.values())} dev queries"
+    )
+    if gain.low <= 0:
+        return False, f"{said}: not surely better than base"
+    least = min(each["over_best_source"] for each in by_domain.values())
+    return True, (
+        f"{said}, and in no domain is more than {TOLERANCE} lost against base or the best source"
+        f" (least against the best source: {least:+.3f})"
+    )
+
+
+def _losses(by_domain: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What is lost beyond the tolerance, by domain: against base, and against the best source."""
+    for domain, each in by_domain.items():
+        changes = {"base": each["gain"], each["best_source"]: each["over_best_source"]}
+        for other, change in changes.items():
+            if change < -TOLERANCE:
+                yield (
+                    f"{domain or 'all'} {change:+.3f} against {other} on {each['queries']}"
+                    " dev queries"
+                )

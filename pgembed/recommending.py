@@ -23,6 +23,9 @@ SAMPLE = 500
 FEWEST = 10
 """Vectors below which nothing is said of a domain or a table."""
 
+MOST = 2000
+"""Vectors of a table that are compared at most: memory grows with the square of their number."""
+
 ENOUGH_QUERIES = 30
 """Judged queries from which on a table is compared by its queries rather than its documents."""
 
@@ -119,16 +122,20 @@ def recommend_experts(
     Args:
         connection: the caller's.
         collection: the table.
-        sample: vectors that are compared.
+        sample: vectors that are compared, from 10 to 2000.
         side: ``query`` or ``document`` to say which.
         seed: of the choice of the sample and of the intervals.
 
     Raises:
         NotFoundError: no such collection.
-        InputError: the collection has too few vectors of that side, or sample is below 10.
+        InputError: the collection has too few vectors of that side, or sample is out of range.
     """
-    if sample < FEWEST:
-        raise InputError(f"sample is {sample}; a recommendation takes at least {FEWEST} vectors")
+    if not FEWEST <= sample <= MOST:
+        raise InputError(
+            f"sample is {sample}; a recommendation takes at least {FEWEST} vectors, and at most"
+            f" {MOST}",
+            hint="More than some hundred change little.",
+        )
     encoder = search_target(connection, collection).collection.encoder
     side, X = _sampled(connection, collection, sample, side, seed)
     domains, undescribed = described(connection, encoder, side)

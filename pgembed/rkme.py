@@ -21,7 +21,7 @@ POINTS = 100
 """Points that stand for a domain."""
 
 ROWS = 1000
-"""Rows of a sample that are reduced at most: more say little more, and cost time."""
+"""Rows of a sample that are reduced at most: more say little more, and cost time and memory."""
 
 ROUNDS, STEPS = 2, 8
 """How often weights and points take turns, and gradient steps of the points in each turn."""
@@ -175,12 +175,14 @@ def same_domain_quantile(
 
     One half of X is reduced, and rows of the other half are drawn without replacement again and
     again: samples that the reduction has not seen, of ``size`` rows or half as many as there are.
+    They are drawn from twice ``size`` rows, or 1000 if that is more: memory grows with the square
+    of their number, not with that of X.
     """
     _check_sample(X)
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(X))
     half = reduce(X[order[: len(X) // 2]], points=points, gamma=gamma, seed=seed)
-    others = np.asarray(X, dtype=np.float64)[order[len(X) // 2 :]]
+    others = np.asarray(X[order[len(X) // 2 :][: max(2 * size, ROWS)]], dtype=np.float64)
     take = max(2, min(size, len(others) // 2))
     draws = np.zeros((RESAMPLES, len(others)))
     for row in draws:

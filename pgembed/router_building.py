@@ -457,7 +457,7 @@ def install(
             _write_utility(connection, encoder, evidence, head.utility)
         if isinstance(head, LinearHead):
             _write_domains(connection, encoder, head, evidence)
-        if isinstance(head, NeighbourHead) or built.fallback is not None:
+        if isinstance(head, NeighbourHead) or built.router.fallback is not None:
             _write_references(connection, encoder, evidence.train)
     return int(version)
 

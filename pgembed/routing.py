@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,8 +31,8 @@ from pgembed.lora_expert import LoraExpert
 from pgembed.model import EncoderSpec, Mode, Route, Vector, Vectors
 from pgembed.registry import open_model, registered_encoder
 
-KEPT_ROUTERS = 32
-"""Routers that a process keeps: one for each database and encoder, old versions included."""
+KEPT_VERSIONS = 2
+"""Of a database's router that a process keeps: transactions may see the one before the newest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +45,8 @@ class Router:
     """Of the encoder, to open it where LoRA experts need it; None where the caller has it."""
     stacked: LinearStack | None = field(init=False, repr=False)
     loras: Mapping[str, LoraExpert] = field(init=False, repr=False)
+    _banks: list[AdapterBank] = field(init=False, repr=False, default_factory=list)
+    """The router's own bank, once a LoRA expert was needed."""
 
     def __post_init__(self) -> None:
         linear = {n: e for n, e in self.experts.items() if isinstance(e, LinearExpert)}
@@ -83,7 +86,7 @@ class Router:
         Raises:
             InputError: a text is blank, or cannot be encoded.
         """
-        if not self.loras or not {"soft", "hard", *self.loras} & set(modes):
+        if not self._needed(modes):
             return self._model(encoder).encode_query(texts)
         return self._bank(encoder).start(texts)
 
@@ -108,11 +111,9 @@ class Router:
             mixed = mixed + shares @ apply_all(base, self.stacked)
         asked = [name for name in self.loras if route.weights.get(name, 0.0) > 0]
         if asked:
-            states, keys = _states(z), self._keys(asked)
-            bank = self._bank()
-            vectors = bank.finish(states, [0] * len(asked), keys)
+            vectors = self._finish(_states(z), [0] * len(asked), asked)
             mixed = mixed + np.asarray([route.weights[name] for name in asked]) @ vectors
-            route = replace(route, passes=1 + sum(map(bank.cost, keys)))
+            route = replace(route, passes=1 + sum(map(self._bank().cost, asked)))
         return np.asarray(mixed / np.linalg.norm(mixed), dtype=np.float32), route
 
     def query_vectors(
@@ -155,9 +156,14 @@ class Router:
             states = self._bank().start(texts)
             rows = list(range(len(texts)))
             for name in asked:
-                keys = self._keys([name]) * len(rows)
-                found[name] = self._bank().finish(states, rows, keys)
+                found[name] = self._finish(states, rows, [name] * len(rows))
         return found
+
+    def _needed(self, modes: Iterable[Mode]) -> set[str]:
+        """LoRA experts that may have weight in one of the modes."""
+        asked = set(modes)
+        arms = asked | (self.policy.arms if asked & {"soft", "hard"} else set())
+        return arms & set(self.loras)
 
     def _model(self, encoder: Encoder | None) -> Encoder:
         if encoder is not None:
@@ -167,21 +173,24 @@ class Router:
         return open_model(self.spec)
 
     def _bank(self, encoder: Encoder | None = None) -> AdapterBank:
-        """The encoder's bank, with this router's experts in it."""
-        bank = _bank_of(self._model(encoder))
-        missing = set(self._keys(list(self.loras))) - set(bank.names)
-        for expert in self.loras.values():
-            if expert.sha256 in missing:
-                bank.add(expert.sha256, expert)
-        return bank
+        """The experts that were needed so far, on the encoder's open model."""
+        if not self._banks:
+            self._banks.append(_open_bank(self._model(encoder)).sharing())
+        return self._banks[0]
 
-    def _keys(self, names: Sequence[str]) -> list[str]:
-        """What the bank calls experts: versions of one expert lie there side by side."""
-        return [self.loras[name].sha256 for name in names]
+    def _finish(self, states: States, rows: Sequence[int], names: Sequence[str]) -> Vectors:
+        """LoRA vectors of some queries; an expert is put into the bank when it is first needed."""
+        bank = self._bank()
+        for name in {*names} - {*bank.names}:
+            bank.add(name, self.loras[name])
+        return bank.finish(states, rows, names)
 
 
-_kept: dict[tuple[str, str, str], Router] = {}
-_banks: dict[str, AdapterBank] = {}
+_kept: dict[tuple[str, str], dict[str, Router]] = {}
+"""By database and encoder, and by version."""
+_opened: dict[str, AdapterBank] = {}
+"""Empty banks by the fingerprint of their model."""
+_lock = threading.Lock()
 
 
 def load_router(connection: Connection, encoder: str) -> Router:
@@ -206,22 +215,28 @@ def load_router(connection: Connection, encoder: str) -> Router:
 
 
 def current_router(connection: Connection, encoder: str, version: str) -> Router:
-    """The router of an encoder, loaded only when ``version`` is not the one that is kept."""
+    """The router of an encoder, loaded only when ``version`` is not one of those that are kept."""
     info = connection.info
-    key = (f"{info.host}:{info.port}/{info.dbname}", encoder, version)
-    if key not in _kept:
-        if len(_kept) >= KEPT_ROUTERS:
-            _kept.clear()
-            _banks.clear()
-        _kept[key] = load_router(connection, encoder)
-    return _kept[key]
+    place = (f"{info.host}:{info.port}/{info.dbname}", encoder)
+    with _lock:
+        router = _kept.get(place, {}).get(version)
+    if router is None:
+        router = load_router(connection, encoder)
+        with _lock:
+            versions = _kept.setdefault(place, {})
+            versions[version] = router
+            for old in list(versions)[:-KEPT_VERSIONS]:
+                del versions[old]
+    return router
 
 
-def _bank_of(model: Encoder) -> AdapterBank:
-    fingerprint = model.spec.fingerprint
-    if fingerprint not in _banks:
-        _banks[fingerprint] = AdapterBank.open(model)
-    return _banks[fingerprint]
+def _open_bank(model: Encoder) -> AdapterBank:
+    """The empty bank of a model whose graphs this process has open, once for all routers."""
+    with _lock:
+        fingerprint = model.spec.fingerprint
+        if fingerprint not in _opened:
+            _opened[fingerprint] = AdapterBank.open(model)
+        return _opened[fingerprint]
 
 
 def _states(z: Vector | States) -> States:

@@ -72,8 +72,9 @@ def train_expert(  # noqa: PLR0913 - one option a choice of how to train
         general: collections whose dev queries stand for what every expert must not harm, beside
             the dev queries without a domain of ``judged``.
         allowed_loss: macro nDCG@10 that these may lose.
-        checkpoints: folder for the state of an unfinished training: the same call again goes on
-            from there. None keeps no state.
+        checkpoints: folder for the state of a training until its expert is registered: the same
+            call again goes on from there, also where only the scoring or the registration failed.
+            None keeps no state.
         fresh: begin anew where an unfinished training of the same data and settings was left.
         on_step: called after every step.
 
@@ -89,7 +90,15 @@ def train_expert(  # noqa: PLR0913 - one option a choice of how to train
     learned = learned_parts(own, domain)
     guarded = general_parts(parts, learned, [each.name for each in general])
     problems = [training_problem(connection, part.collection, part.domain) for part in learned]
-    trained = _trained(trainer, problems, encoder, checkpoints, fresh, on_step)
+    file = _checkpoint(trainer, problems, encoder, checkpoints)
+    if file and fresh:
+        file.remove()
+    trained = trainer.train(
+        problems,
+        on_step=on_step,
+        on_checkpoint=file.write if file else None,
+        resume=file.read() if file else None,
+    )
     measured = Measured(
         *(
             scores_of(trainer.apply, trained.expert, each)
@@ -110,29 +119,24 @@ def train_expert(  # noqa: PLR0913 - one option a choice of how to train
         trained_on=", ".join(collection.name for collection in judged),
         metrics=metrics,
     )
+    if file:
+        file.remove()
     return TrainedExpert(
         Expert(name, encoder.name, kind, state, domain, metrics), decision, trained
     )
 
 
-def _trained(
+def _checkpoint(
     trainer: Trainer,
     problems: Sequence[TrainingProblem],
     encoder: EncoderSpec,
     checkpoints: Path | None,
-    fresh: bool,
-    on_step: OnStep,
-) -> Trained[Any]:
-    """Train, with a checkpoint file if there is a folder for it."""
+) -> CheckpointFile | None:
+    """The file of this training, if there is a folder for it."""
     if checkpoints is None:
-        return trainer.train(problems, on_step=on_step, on_checkpoint=None, resume=None)
+        return None
     training = training_hash(problems, trainer.settings, f"{trainer.kind} {encoder.fingerprint}")
-    file = CheckpointFile(checkpoints / f"{trainer.kind}-{training[:32]}.npz")
-    if fresh:
-        file.remove()
-    made = trainer.train(problems, on_step=on_step, on_checkpoint=file.write, resume=file.read())
-    file.remove()
-    return made
+    return CheckpointFile(checkpoints / f"{trainer.kind}-{training[:32]}.npz")
 
 
 def _on_dev(trained: Trained[Any], scores: Sequence[PartScores]) -> Trained[Any]:

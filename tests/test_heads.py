@@ -19,7 +19,7 @@ from pgembed.heads import (
     NeighbourHead,
     Pilot,
     PilotHead,
-    nearest,
+    References,
 )
 from pgembed.linear_expert import unit
 from pgembed.out_of_domain import without
@@ -97,7 +97,7 @@ def test_equal_neighbours_are_taken_in_order(twins: int) -> None:
     """Of copies of one vector the earlier vote, however rounding treats the columns."""
     same = unit_vectors(1, 4)[0]
     references = np.stack([same] * (3 * twins))
-    rows, similar = nearest(unit_vectors(5, 1), references, twins + 1)
+    rows, similar = References(references).nearest(unit_vectors(5, 1), twins + 1)
     assert rows.tolist() == [list(range(min(twins + 1, 3 * twins)))] * 5
     assert similar.shape == rows.shape
     owners = ("a",) * twins + ("b",) * twins + ("c",) * twins

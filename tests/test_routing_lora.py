@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from psycopg.types.json import Jsonb
 
-from pgembed import routing
+from pgembed import registry, routing
 from pgembed.collections import create_collection
 from pgembed.database import Connection
 from pgembed.encoders import Encoder
@@ -31,7 +31,7 @@ QUERIES = [" ".join(WORDS[start : start + 3]) for start in range(6)]
 @pytest.fixture
 def bert(connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Encoder:
     """A collection of the tiny BERT, with LoRA experts of the upper half and of all layers."""
-    monkeypatch.setattr(routing, "_banks", {})
+    monkeypatch.setattr(routing, "_opened", {})
     register_encoder(connection, str(make_tiny_bert(tmp_path / "bert")), name="bert")
     encoder = open_registered(connection, "bert")
     random = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def test_a_search_and_the_worker_give_the_same_vector(
 
 
 def test_a_new_version_of_an_expert_serves_at_once(connection: Connection, bert: Encoder) -> None:
-    """Old routers keep the old one: both lie in the bank."""
+    """Old routers keep the old one: each router has a bank of its own on the open model."""
     prepare(bert)
     old = load_router(connection, "bert")
     Z = bert.encode_query(QUERIES)
@@ -127,3 +127,25 @@ def test_lora_needs_texts_and_a_prepared_model(connection: Connection, bert: Enc
         router.query_vectors(Z, "upper", QUERIES)
     with pytest.raises(InputError, match="as text"):
         router.query_vector(Z[0], "upper")
+
+
+def test_an_expert_that_no_route_leads_to_needs_nothing(
+    connection: Connection, bert: Encoder
+) -> None:
+    """The model is not prepared, but only base and a linear expert have weight."""
+    fixed(connection, base=1, linear=1)
+    assert len(search(connection, "notes", QUERIES[0], mode="soft")) == 10
+    fixed(connection, base=1, upper=1)
+    with pytest.raises(EncoderError, match="prepare"):
+        search(connection, "notes", QUERIES[0], mode="soft")
+
+
+def test_the_caller_s_encoder_serves_lora_too(connection: Connection, bert: Encoder) -> None:
+    """Also where the registered source is not on this machine."""
+    prepare(bert)
+    fixed(connection, base=1, upper=1)
+    expected = search(connection, "notes", QUERIES[0], mode="soft")
+    connection.execute("update pgembed.encoder set source = '/nowhere'")
+    registry._opened.clear()
+    found = search(connection, "notes", QUERIES[0], mode="soft", encoder=bert)
+    assert [hit.key for hit in found] == [hit.key for hit in expected]

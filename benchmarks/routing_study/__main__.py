@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ from benchmarks.routing_study.sets import (
 from benchmarks.routing_study.systems import World, pooled
 from benchmarks.routing_study.verdicts import OURS, PAPER, Figures, registered, verdicts
 from pgembed.arm_router import mix
+from pgembed.database import Connection
 from pgembed.judgments import JudgedCollection
 from pgembed.lora_settings import LoraSettings
 
@@ -54,8 +55,12 @@ ORACLE_SEEDS = 5
 """Multi-task experts of different seeds: what the best of several gives by chance."""
 
 
-def run(judged: JudgedCollection, size: Size, connection: Any, *, sql: bool) -> dict[str, Any]:
-    """The whole study."""
+Installed = Callable[[Connection], dict[str, Any]]
+"""Puts the study's router into the database, and measures it there."""
+
+
+def run(judged: JudgedCollection, size: Size) -> tuple[dict[str, Any], Installed]:
+    """The study in numpy, and what remains to do in the database."""
     started = time.perf_counter()
     merged, per_domain = settings_of(judged, size)
     workshop = Workshop.of(judged, size.domains)
@@ -93,12 +98,9 @@ def run(judged: JudgedCollection, size: Size, connection: Any, *, sql: bool) -> 
         "ablations": found_ablations,
     }
     result["with_bm25"] = _with_bm25(judged, size, world, systems)
-    if sql:
-        result["through_sql"] = install_and_evaluate(
-            connection, judged, world, systems[OURS], measured["merged"][0]
-        )
     result["about"]["seconds"] = round(time.perf_counter() - started)
-    return result
+    first = measured["merged"][0]
+    return result, lambda c: install_and_evaluate(c, judged, world, systems[OURS], first)
 
 
 def _averaged(seeds: Sequence[Measured]) -> dict[str, Scores]:
@@ -242,21 +244,29 @@ def main() -> None:
         if options.train_only is not None:
             _train(judged, size, options.train_only)
             return
-        result = run(judged, size, connection, sql=not options.no_sql)
+        result, installed = run(judged, size)
+        _write(result, size)
+        if not options.no_sql:
+            result["through_sql"] = installed(connection)
+            if size is FULL:
+                counts = {name: len(judged.split(name, "train")) for name in size.domains}
+                write_cards(connection, result, counts)
+            _write(result, size)
         if options.lora:
             workshop = Workshop.of(judged, options.lora)
             settings = LoraSettings(steps=options.lora_steps, learning_rate=1e-3)
             result["lora"] = lora_block(workshop, options.lora, settings)
-        if size is FULL and not options.no_sql:
-            counts = {name: len(judged.split(name, "train")) for name in size.domains}
-            write_cards(connection, result, counts)
+            _write(result, size)
         connection.close()
+    console.print(report(result), markup=False)
+
+
+def _write(result: dict[str, Any], size: Size) -> None:
     name = "routing_study" if size is FULL else "routing_study_quick"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, default=float) + "\n")
     (RESULTS / f"{name}.md").write_text(report(result))
     plots(result, name)
-    console.print(report(result), markup=False)
 
 
 def _train(judged: JudgedCollection, size: Size, seed: int) -> None:

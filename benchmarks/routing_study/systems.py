@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,7 @@ class World:
             arms,
             dev,
             {name: queries.vectors for name, queries in train.items()},
-            {name: _cross_fitted(workshop, name) for name in size.domains},
+            cross_fitted(workshop),
         )
 
     @property
@@ -117,11 +118,19 @@ def pooled(queries: JudgedQueries, name: str, setting: Setting, arms: Arms) -> P
     return PooledProblem(RoutingProblem(name, arms.vectors(queries.vectors), relevant, corpus))
 
 
-def _cross_fitted(workshop: Workshop, name: str) -> tuple[Vectors, NDArray[np.float64]]:
-    """Training queries of a domain under every expert, its own replaced by the other half's.
+@cache
+def cross_fitted(
+    workshop: Workshop,
+) -> dict[str, tuple[Vectors, NDArray[np.float64]]]:
+    """Training queries of every domain, scored by experts that did not learn from them.
 
     By the experts of the first seed: labels of best experts hardly depend on it.
     """
+    return {name: _cross_fitted(workshop, name) for name in workshop.domains}
+
+
+def _cross_fitted(workshop: Workshop, name: str) -> tuple[Vectors, NDArray[np.float64]]:
+    """Training queries of a domain under every expert, its own replaced by the other half's."""
     train, _ = held_out(workshop.judged, name)
     rows = sorted(range(len(train)), key=lambda row: seeded_share(train.texts[row], seed=5))
     rows = sorted(rows[:ROUTER_QUERIES])
@@ -233,7 +242,7 @@ def fitted_systems(world: World) -> dict[str, System]:
     }
     for fallback, name in ((False, "S16 utility, soft"), (True, "S17 utility, soft, fallback")):
         settings = RouterSettings(kind="utility", posterior="lda", fallback=fallback)
-        trained_on = {name: (name,) for name in world.size.domains}
+        trained_on: dict[str, tuple[str, ...]] = {n: (n,) for n in world.size.domains}
         trained_on[GENERAL] = world.size.domains
         built = fit_router(world.evidence, settings, trained_on)
         found[name] = System(built.router, "soft", json.dumps(describe(built.router)))

@@ -38,8 +38,8 @@ def merge(
     """Merge experts of one kind into a new one, which serves if it loses nothing.
 
     Weights are searched on a grid, on dev queries of the experts' domains. If the merged expert is
-    more than 0.005 of nDCG@10 below the best of them in any domain, it is stored as rejected, and
-    the exit status is 1.
+    more than 0.005 of nDCG@10 below base or the best of them in any domain, or not significantly
+    better than base over all of them, it is stored as rejected, and the exit status is 1.
 
     Example: pgembed expert merge general claims clinic --collection papers
     """
@@ -117,7 +117,7 @@ def describe(
 
 def recommend(
     collection: Annotated[str, typer.Option(help="The table that an expert is wanted for.")],
-    sample: Annotated[int, typer.Option(help="Vectors of it that are compared.")] = 500,
+    sample: Annotated[int, typer.Option(help="Vectors of it that are compared, 10 to 2000.")] = 500,
     side: Annotated[
         Side | None,
         typer.Option(

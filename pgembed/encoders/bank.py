@@ -53,6 +53,7 @@ class AdapterBank:
         encoder: The base model.
         folder: Where its prepared model lies.
         manifest: Of the prepared model.
+        halves: Its graphs, where they are open already.
 
     Raises:
         EncoderError: A graph cannot be loaded.
@@ -64,12 +65,14 @@ class AdapterBank:
         layers_run: Layers that queries went through so far, one for each query and layer.
     """
 
-    def __init__(self, encoder: Encoder, folder: Path, manifest: Manifest) -> None:
+    def __init__(
+        self, encoder: Encoder, folder: Path, manifest: Manifest, halves: Halves | None = None
+    ) -> None:
         self.encoder = encoder
         self.folder = folder
         self.manifest = manifest
         self.layers_run = 0
-        self._halves = Halves(folder, manifest)
+        self._halves = halves or Halves(folder, manifest)
         self._base = self._experts = Experts.none(manifest)
         self._lock = threading.Lock()
 
@@ -95,6 +98,10 @@ class AdapterBank:
                 raise
             manifest = prepare(encoder)
         return cls(encoder, place, manifest)
+
+    def sharing(self) -> AdapterBank:
+        """An empty bank on the same open model."""
+        return AdapterBank(self.encoder, self.folder, self.manifest, self._halves)
 
     @property
     def names(self) -> tuple[str, ...]:

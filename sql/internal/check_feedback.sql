@@ -15,7 +15,7 @@ begin
   perform pgembed.check_query_text(check_feedback.query);
   if jsonb_typeof(check_feedback.weights) <> 'object' or exists (
     select from jsonb_each(case jsonb_typeof(check_feedback.weights) when 'object' then check_feedback.weights end) as w
-    where jsonb_typeof(w.value) <> 'number' or w.value::text::numeric not between 0 and 1
+    where jsonb_typeof(w.value) <> 'number' or w.value::text::numeric not between 0 and 1 + 1e-9 -- rounding
   ) then
     raise exception using errcode = 'PGE03',
       message = format('weights are %s', left(check_feedback.weights::text, 100)),

@@ -12,23 +12,25 @@ begin
   return query
   with search as (
     select c.search, min(c.domain) as domain, bool_or(c.clicked) as clicked, (array_agg(c.weights))[1] as weights,
-      power(0.5, least(greatest(extract(epoch from now() - min(c.logged_at)), 0) / half_life, 1000))::float8 as age_weight
+      greatest(extract(epoch from now() - min(c.logged_at)), 0)::float8 / half_life as half_lives
     from pgembed.click as c
     where c.collection = router_statistics.collection and c.weights is not null
     group by c.search
   ),
   arms as (
-    select s.domain, w.key as arm,
-      sum(w.value::float8 * s.age_weight) filter (where s.clicked) as successes,
-      sum(w.value::float8 * s.age_weight) as trials
+    select s.domain, w.key as arm, coalesce(sum(counted.trials) filter (where s.clicked), 0) as successes, sum(counted.trials) as trials
     from search as s
     cross join lateral jsonb_each_text(s.weights) as w
+    -- What is next to nothing counts nothing: products of such numbers are out of the range of float8, which is an error.
+    cross join lateral (
+      select case when w.value::numeric < 1e-30 or s.half_lives > 200 then 0 else w.value::float8 * power(0.5, s.half_lives) end as trials
+    ) as counted
     group by s.domain, w.key
   )
-  select a.domain, a.arm, coalesce(a.successes, 0), a.trials, coalesce(a.successes, 0) / nullif(a.trials, 0)
+  select a.domain, a.arm, a.successes, a.trials, a.successes / nullif(a.trials, 0)
   from arms as a
   order by 1, 2;
 end
 $$;
 comment on function pgembed.router_statistics(text) is
-  'For each domain and arm, how many logged searches it answered, by its weight in them, and in how many of these a hit was opened; a search counts half after the half-life of pgembed.set_feedback.';
+  'For each domain and arm, how many logged searches it answered, by its weight in them, and in how many of these a hit was opened; a search counts half after the half-life of pgembed.set_feedback, and nothing after 200 of them. Weights below 1e-30 count as 0.';
