@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,10 +83,11 @@ def train_linear(
         run = _resumed(resume, training, problems, generator)
         started -= run.seconds
     patience = settings.patience * every
+    left: Iterable[tuple[float, Descent]] = ()
+    if not run.stalled(patience):
+        left = descend(problems, settings, run.descent, steps, generator)
     since: list[float] = []
-    for loss, state in (
-        () if run.stalled(patience) else descend(problems, settings, run.descent, steps, generator)
-    ):
+    for loss, state in left:
         since.append(loss)
         looked = state.step % every == 0 or state.step == steps
         if looked:

@@ -78,6 +78,20 @@ def test_several_problems_patience_and_several_stops() -> None:
         assert_equal(train_linear(problems, settings, resume=checkpoint), whole)
 
 
+@pytest.mark.parametrize("patience", [4, 1])
+def test_a_finished_training_has_nothing_left_to_do(patience: int) -> None:
+    """Its last checkpoint gives the same expert without a step, stopped early or not."""
+    problems = [problem(4, planted=patience > 1)]
+    settings = replace(SETTINGS, patience=patience)
+    kept: list[bytes] = []
+    whole = train_linear(problems, settings, on_checkpoint=kept.append)
+    assert (whole.steps < settings.steps) == (patience == 1)
+    steps: list[TrainingStep] = []
+    again = train_linear(problems, settings, on_step=steps.append, resume=kept[-1])
+    assert not steps
+    assert_equal(again, whole)
+
+
 def test_looking_at_checkpoints_changes_nothing() -> None:
     """And the losses are means since the look before."""
     seen: list[TrainingStep] = []

@@ -142,12 +142,16 @@ def test_training_repeats_itself(bank: AdapterBank, problem: TrainingProblem) ->
 
 
 def test_a_resumed_training_is_the_whole_one(bank: AdapterBank, problem: TrainingProblem) -> None:
-    """From every checkpoint; that of another training is refused."""
+    """From every checkpoint, the last without a step; that of another training is refused."""
     kept: list[bytes] = []
     whole = train_lora([problem], bank, SETTINGS, on_checkpoint=kept.append)
-    assert len(kept) == 3
+    assert len(kept) == 4
     for checkpoint in kept:
-        resumed = train_lora([problem], bank, SETTINGS, resume=checkpoint)
+        steps: list[TrainingStep] = []
+        resumed = train_lora(
+            [problem], bank, SETTINGS, on_step=steps.append, resume=checkpoint
+        )
+        assert bool(steps) == (checkpoint is not kept[-1])
         assert resumed.expert.sha256 == whole.expert.sha256
         assert (resumed.curve, resumed.losses) == (whole.curve, whole.losses)
         assert resumed.best_step == whole.best_step

@@ -307,6 +307,36 @@ def test_a_merge_that_loses_is_rejected_and_says_what(shared: Connection) -> Non
     assert merged.expert.metrics["gate"]["reason"] == merged.reason
 
 
+def test_sources_worse_than_base_make_nothing_that_serves(shared: Connection) -> None:
+    """No loss against the best source is not enough: base is asked, too."""
+    bad = judged_axes(low=axes(range(8), 0), high=axes(range(8, HALF), 0))
+    register(shared, low=shift(range(HALF)), high=shift(range(HALF)))
+    merged = merge_experts(shared, "both", ["low", "high"], [bad])
+    assert not merged.accepted
+    for domain, figures in merged.expert.metrics["dev_ndcg_at_10"].items():
+        assert figures["over_best_source"] == 0
+        assert f"{domain} {figures['gain']:+.3f} against base" in merged.reason
+
+
+def test_a_merge_must_surely_be_better_than_base(shared: Connection) -> None:
+    """As every expert that is trained; the reason has the interval."""
+    helped = axes([0], HALF)
+    unchanged = axes(range(1, 8), 0)
+    mixed = JudgedQueries(
+        helped.texts + unchanged.texts,
+        np.concatenate([helped.vectors, unchanged.vectors]),
+        helped.relevant + unchanged.relevant,
+    )
+    judged = judged_axes(low=mixed, high=axes(range(8, HALF), 0))
+    register(shared, low=shift([0]), high=shift([0]))
+    merged = merge_experts(shared, "both", ["low", "high"], [judged])
+    gate = merged.expert.metrics["gate"]
+    assert not merged.accepted
+    assert gate["gain"] > 0
+    assert gate["interval"][0] == 0
+    assert "not surely better than base" in merged.reason
+
+
 def test_a_rank_too_low_is_told(shared: Connection) -> None:
     """The energy that does not fit is reported, and what is scored is what is stored."""
     register(shared, low=shift(range(8)), high=shift(range(8, HALF)))

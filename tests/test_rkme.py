@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,18 @@ def test_only_another_domain_is_out_of_domain() -> None:
     flagged = [discrepancy(domain(0, 100, seed), reduced).low > quantile for seed in range(1, 11)]
     assert sum(flagged) <= 1
     assert discrepancy(domain(1, 100, 1), reduced).low > quantile
+
+
+def test_memory_does_not_grow_with_the_square_of_a_domain() -> None:
+    """Distances of 4000 rows to each other alone would take 128 MB."""
+    X = domain(0, 8000)
+    tracemalloc.start()
+    try:
+        assert same_domain_quantile(X, gamma=1.0, points=10) > 0
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 80 * 2**20
 
 
 def test_an_interval_holds_its_value_and_shrinks() -> None:

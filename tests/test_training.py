@@ -420,6 +420,45 @@ def test_a_stopped_training_goes_on_from_its_file(
     assert train(checkpoints=tmp_path, fresh=True)[0][0] == 1
 
 
+@pytest.mark.parametrize("failing", ["scores_of", "register_expert"])
+def test_a_finished_training_outlives_what_fails_after_it(
+    world: World,
+    connection: Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str,
+) -> None:
+    """The same call then scores and registers what was trained, without another step."""
+    few = replace(SETTINGS, steps=20, evaluate_every=10)
+    steps: list[int] = []
+
+    def train() -> TrainedExpert:
+        return train_expert(
+            connection,
+            "x",
+            [world.judged],
+            domain="plain",
+            settings=few,
+            checkpoints=tmp_path,
+            on_step=lambda step: steps.append(step.step),
+        )
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"pgembed.training.{failing}", fail)
+        with pytest.raises(MemoryError):
+            train()
+    assert len(steps) == 20
+    again = train()
+    assert len(steps) == 20
+    assert not list(tmp_path.iterdir())
+    undisturbed = train()
+    assert len(steps) == 40
+    assert again.training.expert.sha256 == undisturbed.training.expert.sha256
+
+
 def test_a_folder_that_cannot_be_written_is_named(
     world: World, connection: Connection, tmp_path: Path
 ) -> None:
@@ -825,6 +864,26 @@ def test_clicks_can_be_learned_from_instead(connection: Connection) -> None:
     assert found == {f"clicked {n}": {str(n)} for n in (1, 2, 4, 5, 7, 8)}
     judged = read_judged(connection, "notes")
     assert [texts.texts for texts in judged.queries.values()] == [("judged",)]
+
+
+def test_clicks_do_not_teach_what_is_measured(connection: Connection) -> None:
+    """Queries judged for test are left out, those judged for dev are not trained on."""
+    plain_notes(connection)
+    connection.execute(
+        "insert into pgembed.click (collection, search, query, key, rank, propensity, clicked)"
+        " select 'notes', n, 'clicked ' || n, n::text, 1, 1, true from generate_series(1, 40) as n"
+    )
+    before = read_judged(connection, "notes", source="clicks")
+    train, dev = (before.split("", split).texts for split in ("train", "dev"))
+    measured = {"test": (train[0], dev[0]), "dev": (train[1], dev[1]), "train": (train[2], dev[2])}
+    add_judgments(
+        connection,
+        "notes",
+        [Judgment(text, "41", 1, split) for split, texts in measured.items() for text in texts],
+    )
+    after = read_judged(connection, "notes", source="clicks")
+    assert set(after.split("", "train").texts) == set(train) - {train[0], train[1]}
+    assert set(after.split("", "dev").texts) == set(dev) - {dev[0]}
 
 
 def test_no_clicks_and_unknown_sources_are_said(connection: Connection) -> None:

@@ -30,6 +30,7 @@ from benchmarks.routing_study.measuring import (
     measure_all,
     seed_oracle,
     split_judgment_oracle,
+    subset_oracle,
     systems_of,
 )
 from benchmarks.routing_study.report import plots, report
@@ -43,7 +44,7 @@ from benchmarks.routing_study.sets import (
     settings_of,
 )
 from benchmarks.routing_study.systems import World, pooled
-from benchmarks.routing_study.verdicts import OURS, PAPER, Figures, registered, verdicts
+from benchmarks.routing_study.verdicts import OURS, PAPER, Figures, beside, registered, verdicts
 from pgembed.arm_router import mix
 from pgembed.database import Connection
 from pgembed.judgments import JudgedCollection
@@ -81,18 +82,19 @@ def run(judged: JudgedCollection, size: Size) -> tuple[dict[str, Any], Installed
     sample = [text for name in size.domains for text in judged.split(name, "test").texts[:40]]
     latency = measure_latency(world, systems[OURS], sample)
     found_ablations = ablations(world, tests, systems[OURS])
-    latency["add_seconds"] = found_ablations["add"]["seconds"]
+    latency["add_seconds"] = found_ablations["add"]["lda_and_shares_seconds"]
     seeds = range(3 if size.name == "quick" else ORACLE_SEEDS)
     by_chance = seed_oracle(workshop, size, merged, seeds)
     result: dict[str, Any] = {
         "about": _about(judged, size),
         "verdicts": verdicts(figures, latency),
         "registered": registered(figures),
+        "beside": beside(figures),
         "macro": {part: _macros(figures, part) for part in ("merged", "per_domain")},
         "sets": {part: _by_set(figures, part) for part in ("merged", "per_domain")},
         "metrics": {part: _metrics(measured[part], size) for part in ("merged", "per_domain")},
         "seeds": {part: [_seed(m, size) for m in measured[part]] for part in measured},
-        "oracles": _oracles(figures, by_chance, len(seeds), size)
+        "oracles": _oracles(figures, by_chance, subset_oracle(tests, size, len(seeds)), len(seeds))
         | {"split_judgments": split_judgment_oracle(workshop, world, merged)},
         "latency": latency,
         "ablations": found_ablations,
@@ -191,23 +193,21 @@ def _seed(measured: Measured, size: Size) -> dict[str, Any]:
 
 
 def _oracles(
-    figures: Figures, by_chance: Mapping[str, Any], count: int, size: Size
+    figures: Figures, by_chance: Mapping[str, Any], subsets: float, count: int
 ) -> dict[str, Any]:
     base, ours, paper = (figures.macro(system) for system in ("S1 base", OURS, PAPER))
-    chance = 100 * float(np.mean([by_chance[name].mean() for name in size.domains]))
-    known, best = figures.macro("S5 DatasetOracle"), figures.macro("S6 InstanceOracle")
+    chance = 100 * float(np.mean([by_chance[name].mean() for name in figures.size.domains]))
+    known = figures.macro("S5 DatasetOracle")
     return {
         "dataset_oracle": round(known, 2),
-        "instance_oracle": round(best, 2),
-        "seed_oracle": {"experts": count, "macro": round(chance, 2)},
+        "instance_oracle": round(figures.macro("S6 InstanceOracle"), 2),
+        f"instance_oracle_of_{count}_arms": round(subsets, 2),
+        f"oracle_of_{count}_seeds_of_multi_task": round(chance, 2),
         "regret": {"ours": round(known - ours, 2), "paper": round(known - paper, 2)},
         "recovery_dataset": {
             "ours": round((ours - base) / (known - base), 3),
             "paper": round((paper - base) / (known - base), 3),
         },
-        "recovery_instance": {"ours": round((ours - base) / (best - chance), 3)}
-        if best - chance > 0.5
-        else None,
     }
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.routing_study.experts import GENERAL
 from benchmarks.routing_study.systems import System, World
 from pgembed.arm_router import ArmRouter
 from pgembed.domain_heads import fit_linear_head
 from pgembed.heads import PilotHead
 from pgembed.out_of_domain import without
 from pgembed.pilots import build_pilots
-from pgembed.soft_fitting import PooledProblem
+from pgembed.router_building import REFERENCES
+from pgembed.soft_fitting import PooledProblem, select_shares
 
 ORDERS = 3
 COUNTS = (20, 50, 200)
@@ -42,24 +44,34 @@ def _experts(
     """Routers over the first 2, 3, ... experts of random orders, on all domains."""
     found: list[dict[str, Any]] = []
     names = world.size.domains
-    head = ours.router.head
     for order in range(ORDERS):
         drawn = np.random.default_rng(order).permutation(np.asarray(names)).tolist()
         for count in range(2, len(names) + 1):
-            kept, gone = drawn[:count], set(drawn[count:])
+            kept, gone = drawn[:count], drawn[count:]
             pilots = build_pilots({n: _columns(world, n, kept) for n in kept}, sorted(kept))
-            less = head
-            for domain in gone:
-                less = without(less, domain, {domain})
             systems = {
                 "paper": System(ArmRouter(PilotHead(pilots)), "hard", ""),
-                "ours": replace(ours, router=replace(ours.router, head=less)),
+                "ours": replace(ours, router=_fewer(world, ours.router, kept, gone)),
             }
             found.append(
                 {"order": order, "experts": count}
                 | {key: _macro(problems, names, system) for key, system in systems.items()}
             )
     return found
+
+
+def _fewer(world: World, router: ArmRouter, kept: Sequence[str], gone: Sequence[str]) -> ArmRouter:
+    """The router without some domains, and without the multi-task expert, which knows them."""
+    head = without(router.head, "", {GENERAL})
+    for domain in gone:
+        head = without(head, domain, {domain})
+    standing = {n: w for n, w in router.parameters.standing.items() if n != GENERAL}
+    parameters = replace(router.parameters, standing=standing)
+    fallback = router.fallback
+    if fallback is not None:
+        references = np.concatenate([world.train[name][:REFERENCES] for name in sorted(kept)])
+        fallback = replace(fallback, references=references)
+    return replace(router, head=head, parameters=parameters, fallback=fallback)
 
 
 def _columns(world: World, domain: str, experts: Sequence[str]) -> Any:
@@ -102,4 +114,12 @@ def _add(world: World) -> dict[str, Any]:
     same = {(p.expert, p.domain, p.n) for p in whole} == {
         (p.expert, p.domain, p.n) for p in (*others, *added)
     }
-    return {"seconds": round(seconds, 4), "same_as_built_whole": same}
+    started = time.perf_counter()
+    fit_linear_head("lda", world.train, world.own)
+    select_shares(world.dev[experts[-1]])
+    refit = time.perf_counter() - started
+    return {
+        "pilots_seconds": round(seconds, 4),
+        "same_as_built_whole": same,
+        "lda_and_shares_seconds": round(refit, 2),
+    }

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -95,7 +96,7 @@ class Workshop:
         def train() -> Trained[LinearExpert]:
             return train_linear(problems, settings)
 
-        return kept(f"{name}-{_digest(problems, settings)}", train)
+        return kept(f"{name}-{digest(problems, settings)}", train)
 
 
 def kept(name: str, train: Callable[[], Trained[LinearExpert]]) -> Made:
@@ -143,7 +144,8 @@ def _mined(judged: JudgedCollection, queries: JudgedQueries) -> list[list[int]]:
     ]
 
 
-def _digest(problems: Sequence[TrainingProblem], settings: LinearSettings) -> str:
+def digest(problems: Sequence[TrainingProblem], settings: Any) -> str:
+    """What a training follows from: its settings, queries, judgments and the corpus."""
     digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
     for each in problems:
         digest.update(each.name.encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from psycopg import sql
 from rich.console import Console
 
 from benchmarks.routing_study.measuring import Measured
@@ -33,7 +34,8 @@ def install_and_evaluate(
 ) -> dict[str, Any]:
     """Register the experts of the first seed, install the router, and search in the database.
 
-    What ``pgembed evaluate study`` prints afterwards.
+    What ``pgembed evaluate study`` prints afterwards. Searches are exact, as those in numpy are:
+    the index is dropped.
     """
     encoder = registered_encoder(connection, judged.encoder)
     with connection.transaction():
@@ -46,6 +48,7 @@ def install_and_evaluate(
         built = BuiltRouter(0, system.router, fit, Interval(0.0, 0.0, 0.0, 1.0))
         settings = RouterSettings(kind="utility", fallback=system.router.fallback is not None)
         install(connection, judged.encoder, settings, built, world.evidence)
+    _drop_index(connection, judged.name)
     router = load_router(connection, judged.encoder)
     found: dict[str, Any] = {"neighbours": NEIGHBOURS}
     for mode, name in (("base", BASE), ("soft", OURS)):
@@ -64,3 +67,13 @@ def install_and_evaluate(
             "queries": int(sum(len(each) for each in changed.values())),
         }
     return found
+
+
+def _drop_index(connection: Connection, collection: str) -> None:
+    rows = connection.execute(
+        "select indexname from pg_indexes"
+        " where schemaname = 'pgembed_data' and tablename = %s and indexdef like '%%USING hnsw%%'",
+        (collection,),
+    ).fetchall()
+    for (name,) in rows:
+        connection.execute(sql.SQL("drop index {}").format(sql.Identifier("pgembed_data", name)))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmarks.routing_study.experts import FOLDER, Workshop
+from benchmarks.routing_study.experts import FOLDER, Workshop, digest
 from pgembed.encoders import open_encoder
 from pgembed.encoders.bank import AdapterBank
 from pgembed.encoders.lora_files import lora_from_bytes, lora_to_bytes
@@ -81,7 +81,7 @@ def _trained(
     """Put the LoRA expert of a domain into the bank, from its file or trained now."""
     from pgembed.lora_training import train_lora
 
-    words = f"{name}-lora-r{settings.rank}-{settings.steps}-{settings.learning_rate:g}"
+    words = f"{name}-lora-{digest([workshop.problems[name]], settings)}"
     weights, about = FOLDER / f"{words}.safetensors", FOLDER / f"{words}.json"
     if not about.exists():
         problem = workshop.problems[name]

@@ -50,6 +50,10 @@ class Measured:
     """Of the main routed system: share of each domain's queries by heaviest arm."""
 
 
+SUBSETS = 20
+"""Random choices of arms."""
+
+
 def systems_of(world: World) -> dict[str, System]:
     """All systems that are mixtures of arms."""
     found = {"S1 base": single(BASE), "S2 multi-task": single(GENERAL)}
@@ -158,6 +162,20 @@ def seed_oracle(workshop: Workshop, size: Size, setting: Setting, seeds: Sequenc
         each = [ndcg_of(expert.apply(queries.vectors), corpus, relevant) for expert in experts]
         found[name] = np.max(each, axis=0)
     return found
+
+
+def subset_oracle(problems: Mapping[str, PooledProblem], size: Size, count: int) -> float:
+    """Macro over the domains of the best of so many arms, query by query, over random choices.
+
+    As many arms as there are seeds in ``seed_oracle``: the best of more is better by chance.
+    """
+    alone = {name: _alone(problems[name]) for name in size.domains}
+    arms = len(next(iter(alone.values())))
+    means = []
+    for draw in range(SUBSETS):
+        chosen = np.random.default_rng(draw).choice(arms, min(count, arms), replace=False)
+        means.append(np.mean([each[chosen].max(axis=0).mean() for each in alone.values()]))
+    return 100 * float(np.mean(means))
 
 
 def split_judgment_oracle(

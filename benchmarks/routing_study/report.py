@@ -49,6 +49,15 @@ def report(result: dict[str, Any]) -> str:
                 for pair, c in result["registered"].items()
             ),
         ),
+        "## Beside them: what explains the lead, not corrected",
+        "",
+        *_table(
+            ("comparison", "gain", "95 % interval"),
+            (
+                (pair, f"{c['mean']:+.2f}", f"{c['low']:+.2f} to {c['high']:+.2f}")
+                for pair, c in result["beside"].items()
+            ),
+        ),
         "## All systems, macro",
         "",
         *_table(
@@ -213,7 +222,7 @@ def _experts(plt: Any, result: dict[str, Any], name: str) -> None:
     rows = result["ablations"]["experts"]
     figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
     counts = sorted({row["experts"] for row in rows})
-    for key, label in (("paper", PAPER), ("ours", OURS)):
+    for key, label in (("paper", PAPER), ("ours", f"{OURS}, without multi-task")):
         means = [np.mean([r[key] for r in rows if r["experts"] == count]) for count in counts]
         axis.plot(counts, means, marker="o", label=label)
     axis.axhline(result["macro"]["merged"][BASE]["domains"], color="black", label=BASE)

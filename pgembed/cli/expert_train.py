@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,10 @@ from pgembed.cli.common import Json, Url, connected, console, errors, print_json
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from pgembed.database import Connection
+    from pgembed.judgments import JudgedCollection
     from pgembed.trained import TrainingStep
+    from pgembed.training import TrainedExpert
 
 
 class Kind(StrEnum):
@@ -91,9 +94,7 @@ def train(  # noqa: PLR0913 - one option a choice of how to train
     Example: pgembed expert train claims --collection papers --domain claims
     """
     from pgembed.encoders.minilm import cache_folder
-    from pgembed.errors import TrainingError
     from pgembed.judgments import read_judged
-    from pgembed.recommending import describe_expert
     from pgembed.training import train_expert
     from pgembed.training_kinds import settings_of
 
@@ -124,15 +125,44 @@ def train(  # noqa: PLR0913 - one option a choice of how to train
                 fresh=fresh,
                 on_step=lambda step: told(progress, step),
             )
-        # What recommends the expert to other collections; too little of it is no failure.
-        with suppress(TrainingError):
-            describe_expert(connection, trained.expert.encoder, name, judged, domain)
+        _describe(connection, trained, judged, domain)
     if json:
         print_json(trained.expert)
     else:
         console.print(f"Expert {name} is {trained.expert.state}: {trained.decision.reason}")
     if not trained.decision.accepted:
         raise typer.Exit(1)
+
+
+def _describe(
+    connection: Connection,
+    trained: TrainedExpert,
+    judged: Sequence[JudgedCollection],
+    domain: str | None,
+) -> None:
+    """Store what recommends the expert to other collections, if its row is what was trained.
+
+    The expert is registered by now: whatever fails here is told, and no more than that.
+    """
+    from pgembed.errors import TrainingError
+    from pgembed.experts import list_experts
+    from pgembed.recommending import describe_expert
+
+    name, encoder = trained.expert.name, trained.expert.encoder
+    try:
+        # A rejected retraining leaves the active expert, and what that one was trained on, alone.
+        stored = {each.name: each.state for each in list_experts(connection, encoder)}
+        if stored.get(name) == trained.expert.state:
+            with connection.transaction():
+                describe_expert(connection, encoder, name, judged, domain)
+    except TrainingError:
+        pass  # Too few vectors to describe it by are no failure.
+    except Exception as error:
+        errors.print(
+            f"Expert {name} is stored, but not what it was trained on"
+            f" ({type(error).__name__}: {error}). Try again: pgembed expert describe {name}"
+            f" {' '.join(f'--collection {each.name}' for each in judged)}"
+        )
 
 
 @contextmanager

@@ -90,7 +90,8 @@ def build(  # noqa: PLR0913 each option is a parameter
     """Build a router from training queries, fit soft routing on dev, and install both.
 
     What was installed before is replaced, and stays if the new router is not significantly better
-    than base on the dev queries; the exit status is then 1.
+    than base on the dev queries; the exit status is then 1. These queries also chose the
+    parameters, so the gain is somewhat optimistic: pgembed evaluate --split test tells what it is.
 
     Example: pgembed router build --collection papers --kind utility --fallback
 

@@ -83,6 +83,27 @@ def test_splits_are_those_of_python(logged: Connection) -> None:
     assert {split for _, split in rows} == {"dev", "train"}
 
 
+def test_queries_that_are_measured_are_not_learned(logged: Connection) -> None:
+    """Those of split test are left out, those of split dev are never train; others stay."""
+    splits = "select query, split from pgembed.click_judgments('papers')"
+    for number in range(40):
+        logged.execute(CLICK, (f"query {number}", "1", 1))
+    before = dict(logged.execute(splits).fetchall())
+    train, dev = (
+        [query for query, split in before.items() if split == wanted] for wanted in ("train", "dev")
+    )
+    judged = {train[0]: "test", dev[0]: "test", train[1]: "dev", dev[1]: "dev", dev[2]: "train"}
+    for query, split in judged.items():
+        logged.execute(
+            "insert into pgembed.judgment (collection, query, key, grade, split)"
+            " values ('papers', %s, '2', 0, %s)",
+            (query, split),
+        )
+    after = dict(logged.execute(splits).fetchall())
+    gone = {train[0], dev[0], train[1]}
+    assert after == {query: split for query, split in before.items() if query not in gone}
+
+
 def test_judgments_can_be_inserted_as_they_are(logged: Connection) -> None:
     """The columns are those of pgembed.judgment, and a query has one split and one domain."""
     logged.execute("select pgembed.log_click('papers', 'q', '1', 1, domain => 'a')")
@@ -149,6 +170,29 @@ def test_statistics_forget_by_half_life(logged: Connection) -> None:
             (days, search),
         )
     assert statistics(logged)["", "base"] == pytest.approx((0, 1.25))
+
+
+def test_statistics_of_next_to_nothing_are_no_error(logged: Connection) -> None:
+    """Numbers that float8 cannot hold, alone or multiplied, count 0."""
+    arms = '{"tiny": 1e-45, "less": 1e-400, "some": 1e-20, "all": 1}'
+    for days in (0, 1050, 2000 * 7):
+        search = scalar(logged, IMPRESSION, ("q", ["7"], arms, ""))
+        logged.execute(
+            "update pgembed.click set logged_at = now() - %s * interval '1 day' where search = %s",
+            (days, search),
+        )
+    found = column(
+        logged, "select trials from pgembed.router_statistics('papers') order by arm collate \"C\""
+    )
+    assert found == [1 + 0.5**150, 0, pytest.approx(1e-20), 0]
+    logged.execute("select pgembed.set_feedback('papers', half_life => '1 day')")
+    assert len(column(logged, "select rate from pgembed.router_statistics('papers')")) == 4
+
+
+def test_weights_may_be_off_by_rounding(logged: Connection) -> None:
+    """A sum of shares may exceed 1 by a little, and no more."""
+    logged.execute(IMPRESSION, ("q", ["7"], Jsonb({"base": 1 + 1e-9}), ""))
+    refused(logged, InputError, IMPRESSION, ("q", ["7"], Jsonb({"base": 1 + 2e-9}), ""))
 
 
 def test_what_was_logged_can_be_forgotten(logged: Connection) -> None:
