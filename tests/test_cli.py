@@ -409,6 +409,38 @@ def test_an_expert_is_trained_listed_shown_and_retired(
     assert states["cipher"] == "retired"
 
 
+def test_only_what_was_stored_is_described(
+    pgembed: Command, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what was refused in favour of the expert that serves; a failure is told, no more."""
+    monkeypatch.setenv("PGEMBED_CACHE", str(tmp_path))
+    with connect(url) as connection:
+        make_documents(connection)
+        add_judgments(connection, "documents", judgments())
+    train = ["--collection", "documents", "--domain", "noise", "--steps", "20"]
+    described = "select described_at, z::text from pgembed.expert_domain order by side"
+    assert pgembed("expert", "train", "kept", *train, url=url).status == 1
+    with connect(url) as connection:
+        connection.execute("update pgembed.expert set state = 'active' where name = 'kept'")
+        before = connection.execute(described).fetchall()
+    assert len(before) == 2
+    refused = pgembed("expert", "train", "kept", *train, "--seed", "1", url=url)
+    assert "Expert kept is rejected" in refused.out
+    with connect(url) as connection:
+        assert connection.execute(described).fetchall() == before
+
+    def fail(*_: Any) -> None:
+        raise MemoryError("too much")
+
+    monkeypatch.setattr("pgembed.recommending.describe_expert", fail)
+    told = pgembed("expert", "train", "other", *train, url=url)
+    assert "Expert other is rejected: nDCG@10 changes by" in told.out
+    assert "Expert other is stored, but not what it was trained on (MemoryError: too much)" in (
+        told.err
+    )
+    assert "pgembed expert describe other --collection documents" in told.err
+
+
 def test_a_training_that_was_stopped_goes_on(
     pgembed: Command, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from pgembed.database import connect
-from pgembed.judgments import add_judgments
+from pgembed.database import Connection, connect
+from pgembed.judgments import add_judgments, read_judged
+from pgembed.linear_expert import LinearExpert
 from pgembed.model import Judgment
 from tests.test_cli import Command, copied, papers_url, pgembed, url  # noqa: F401 - fixtures
-from tests.test_merging import random_expert, register
+from tests.test_merging import register
 
 
 @pytest.fixture
@@ -21,8 +23,18 @@ def merge_url(papers_url: str) -> str:  # noqa: F811
                 for n in range(first, 30, 2)
             ]
             add_judgments(connection, "papers", made)
-        register(connection, even=random_expert(1), odd=random_expert(1))
+        expert = answering(connection)
+        register(connection, even=expert, odd=expert)
     return papers_url
+
+
+def answering(connection: Connection) -> LinearExpert:
+    """An expert that maps the judged queries of ``papers`` to their answers, by least squares."""
+    judged = read_judged(connection, "papers")
+    queries = np.concatenate([each.vectors for each in judged.queries.values()])
+    answers = [next(iter(row)) for each in judged.queries.values() for row in each.relevant]
+    rows = [int(np.flatnonzero(judged.corpus.documents == answer)[0]) for answer in answers]
+    return LinearExpert(np.linalg.pinv(queries), 10 * judged.corpus.vectors[rows])
 
 
 def test_the_command_tells_and_stores(pgembed: Command, merge_url: str) -> None:  # noqa: F811

@@ -148,9 +148,7 @@ def test_a_resumed_training_is_the_whole_one(bank: AdapterBank, problem: Trainin
     assert len(kept) == 4
     for checkpoint in kept:
         steps: list[TrainingStep] = []
-        resumed = train_lora(
-            [problem], bank, SETTINGS, on_step=steps.append, resume=checkpoint
-        )
+        resumed = train_lora([problem], bank, SETTINGS, on_step=steps.append, resume=checkpoint)
         assert bool(steps) == (checkpoint is not kept[-1])
         assert resumed.expert.sha256 == whole.expert.sha256
         assert (resumed.curve, resumed.losses) == (whole.curve, whole.losses)

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ FULL_RANK = 384
 class Made:
     """An expert of the study with what is reported of it."""
 
+    name: str
+    """With the digest of its training."""
     expert: LinearExpert
     steps: int
     best_step: int
@@ -56,7 +59,7 @@ class Workshop:
 
     @classmethod
     def of(cls, judged: JudgedCollection, domains: Sequence[str]) -> Workshop:
-        """Mine the negatives of every domain, by exact ranking of all documents."""
+        """Read the training queries of every domain."""
         return cls(judged, tuple(domains), {name: problem(judged, name) for name in domains})
 
     def expert(self, name: str, seed: int) -> Made:
@@ -85,7 +88,7 @@ class Workshop:
             whole,
             queries=whole.queries[rows],
             positives=[whole.positives[row] for row in rows],
-            mined=[whole.mined[row] for row in rows],
+            mined=[()] * len(rows),
             texts=[whole.texts[row] for row in rows],
         )
         return self._made(f"{name}.{fold}", [half], LinearSettings(rank=RANK, seed=seed))
@@ -94,7 +97,7 @@ class Workshop:
         self, name: str, problems: Sequence[TrainingProblem], settings: LinearSettings
     ) -> Made:
         def train() -> Trained[LinearExpert]:
-            return train_linear(problems, settings)
+            return train_linear([with_negatives(each) for each in problems], settings)
 
         return kept(f"{name}-{digest(problems, settings)}", train)
 
@@ -115,17 +118,19 @@ def kept(name: str, train: Callable[[], Trained[LinearExpert]]) -> Made:
         about.write_text(json.dumps(facts))
         console.print(f"{trained.seconds:6.1f} s  {name}: best step {trained.best_step}")
     return Made(
-        LinearExpert.from_bytes(weights.read_bytes(), FULL_RANK), **json.loads(about.read_text())
+        name,
+        LinearExpert.from_bytes(weights.read_bytes(), FULL_RANK),
+        **json.loads(about.read_text()),
     )
 
 
 def problem(judged: JudgedCollection, domain: str) -> TrainingProblem:
-    """Training queries of a domain, 15 % of which choose the step, as the product has it."""
+    """Training queries of a domain, 15 % of which choose the step; negatives are mined later."""
     train, chooser = held_out(judged, domain)
     return TrainingProblem(
         queries=train.vectors,
         positives=train.relevant,
-        mined=_mined(judged, train),
+        mined=[()] * len(train),
         corpus=judged.corpus,
         dev_queries=chooser.vectors[:300],
         dev_relevant=chooser.relevant[:300],
@@ -135,13 +140,16 @@ def problem(judged: JudgedCollection, domain: str) -> TrainingProblem:
     )
 
 
-def _mined(judged: JudgedCollection, queries: JudgedQueries) -> list[list[int]]:
-    top = top_documents(queries.vectors, judged.corpus, MINED_CHUNKS)
-    starts = judged.corpus.starts
-    return [
+@cache
+def with_negatives(problem: TrainingProblem) -> TrainingProblem:
+    """The problem with the negatives that exact ranking of all documents mines."""
+    top = top_documents(problem.queries, problem.corpus, MINED_CHUNKS)
+    starts = problem.corpus.starts
+    mined = [
         [int(starts[document]) for document in row if int(document) not in relevant]
-        for row, relevant in zip(top, queries.relevant, strict=True)
+        for row, relevant in zip(top, problem.positives, strict=True)
     ]
+    return replace(problem, mined=mined)
 
 
 def digest(problems: Sequence[TrainingProblem], settings: Any) -> str:

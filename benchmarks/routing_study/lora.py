@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmarks.routing_study.experts import FOLDER, Workshop, digest
+from benchmarks.routing_study.experts import FOLDER, Workshop, digest, with_negatives
 from pgembed.encoders import open_encoder
 from pgembed.encoders.bank import AdapterBank
 from pgembed.encoders.lora_files import lora_from_bytes, lora_to_bytes
@@ -84,7 +84,7 @@ def _trained(
     words = f"{name}-lora-{digest([workshop.problems[name]], settings)}"
     weights, about = FOLDER / f"{words}.safetensors", FOLDER / f"{words}.json"
     if not about.exists():
-        problem = workshop.problems[name]
+        problem = with_negatives(workshop.problems[name])
         few = replace(
             problem,
             dev_queries=problem.dev_queries[:150],

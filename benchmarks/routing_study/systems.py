@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.routing_study.experts import GENERAL, Made, Workshop
+from benchmarks.routing_study.experts import FOLDER, GENERAL, Made, Workshop
 from benchmarks.routing_study.sets import Setting, Size
 from pgembed.arm_router import ArmRouter
 from pgembed.domain_heads import fit_linear_head
@@ -131,6 +132,11 @@ def cross_fitted(
 
 def _cross_fitted(workshop: Workshop, name: str) -> tuple[Vectors, NDArray[np.float64]]:
     """Training queries of a domain under every expert, its own replaced by the other half's."""
+    words = "-".join(sorted(workshop.expert(each, 0).name for each in workshop.domains))
+    file = FOLDER / f"{name}-scores-{hashlib.sha256(words.encode()).hexdigest()[:16]}.npz"
+    if file.exists():
+        with np.load(file) as kept:
+            return kept["Z"], kept["scores"]
     train, _ = held_out(workshop.judged, name)
     rows = sorted(range(len(train)), key=lambda row: seeded_share(train.texts[row], seed=5))
     rows = sorted(rows[:ROUTER_QUERIES])
@@ -146,7 +152,9 @@ def _cross_fitted(workshop: Workshop, name: str) -> tuple[Vectors, NDArray[np.fl
         else:
             vectors = workshop.expert(expert, 0).expert.apply(queries.vectors)
         columns.append(ndcg_of(vectors, corpus, queries.relevant))
-    return queries.vectors, np.column_stack(columns)
+    scores = np.column_stack(columns)
+    np.savez(file, Z=queries.vectors, scores=scores)
+    return queries.vectors, scores
 
 
 def _some(queries: JudgedQueries, at_most: int) -> JudgedQueries:
