@@ -26,10 +26,6 @@ QUANTILES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 WIDTHS = (0.005, 0.02, 0.05)
 
 
-ALLOWED_LOSS = 0.002
-"""nDCG@10 that queries of an unknown domain may lose to base."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class FallbackFit:
     """The fallback that was chosen, and what it costs and brings on dev."""
@@ -72,12 +68,10 @@ def fit_fallback(
     references: Mapping[str, Vectors],
     experts: Mapping[str, Collection[str]],
 ) -> FallbackFit:
-    """Choose where base takes over, by macro dev nDCG in domain and out of it.
+    """Choose where base takes over, by macro dev nDCG in domain and out of it, both alike.
 
     A query is out of domain where its own domain is left out: its pilots, its reference queries
-    and the experts that were trained on it, among others or alone. Of the fallbacks that lose no
-    more than ``ALLOWED_LOSS`` to base there, the one that is best in domain is taken; where all
-    lose more, the one that is best on both, alike.
+    and the experts that were trained on it, among others or alone.
 
     Args:
         router: fitted, without a fallback.
@@ -98,7 +92,8 @@ def fit_fallback(
     ]
     inside = np.mean([each.means(tried) for each in known], axis=0)
     outside = np.mean([each.means(tried) for each in unknown], axis=0)
-    best = _best(inside, outside)
+    # The first of the best; what differs by rounding alone is as good.
+    best = int(np.argmax(np.round(inside + outside, 9)[2:]))
     return FallbackFit(
         fallback=tried[best],
         in_domain=float(inside[2 + best]),
@@ -107,16 +102,6 @@ def fit_fallback(
         left_out_without=float(outside[0]),
         left_out_base=float(outside[1]),
     )
-
-
-def _best(inside: Matrix, outside: Matrix) -> int:
-    """The fallback to take; means without one and of base alone come first."""
-    # What differs by rounding alone is as good: the first of the best is taken.
-    within, without_domain = np.round(inside[2:], 9), np.round(outside[2:], 9)
-    allowed = without_domain >= np.round(outside[1], 9) - ALLOWED_LOSS
-    if allowed.any():
-        return int(np.argmax(np.where(allowed, within, -1.0)))
-    return int(np.argmax(within + without_domain))
 
 
 def _routed(pooled: PooledProblem, router: ArmRouter, references: Vectors) -> _Routed:
