@@ -71,7 +71,8 @@ def fit_fallback(
     """Choose where base takes over, by macro dev nDCG in domain and out of it, both alike.
 
     A query is out of domain where its own domain is left out: its pilots, its reference queries
-    and the experts that were trained on it, among others or alone.
+    and the experts that were trained on it alone. Base stands in for an expert that learned from
+    it among others: what that one would be worth to strangers cannot be seen on its own queries.
 
     Args:
         router: fitted, without a fallback.
@@ -82,7 +83,11 @@ def fit_fallback(
     everything = np.concatenate([references[name] for name in sorted(references)])
     known = [_routed(each, router, everything) for each in problems]
     unknown = [
-        _routed(each, *_left_out(router, each.problem.name, references, experts))
+        _routed(
+            each,
+            *_left_out(router, each.problem.name, references, experts),
+            to_base=[name for name, known in experts.items() if each.problem.name in known],
+        )
         for each in problems
     ]
     thresholds = np.quantile(np.concatenate([each.similarity for each in known]), QUANTILES)
@@ -104,10 +109,19 @@ def fit_fallback(
     )
 
 
-def _routed(pooled: PooledProblem, router: ArmRouter, references: Vectors) -> _Routed:
+def _routed(
+    pooled: PooledProblem, router: ArmRouter, references: Vectors, to_base: Collection[str] = ()
+) -> _Routed:
+    """The weights of a problem's queries; base gets those of some arms."""
     Z = pooled.problem.vectors[BASE]
     similarity = Fallback(0, 1, references).similarity(Z)
-    return _Routed(pooled, pooled.shares_of(router.weights(Z, "soft")), similarity)
+    shares = pooled.shares_of(router.weights(Z, "soft"))
+    for arm in to_base:
+        if arm in pooled.arms:
+            column = pooled.arms.index(arm)
+            shares[:, pooled.arms.index(BASE)] += shares[:, column]
+            shares[:, column] = 0
+    return _Routed(pooled, shares, similarity)
 
 
 def _left_out(
@@ -117,7 +131,7 @@ def _left_out(
     experts: Mapping[str, Collection[str]],
 ) -> tuple[ArmRouter, Vectors]:
     """A router that does not know a domain, and the reference queries of the others."""
-    gone = {name for name, trained_on in experts.items() if domain in trained_on}
+    gone = {name for name, trained_on in experts.items() if {*trained_on} == {domain}}
     head = without(router.head, domain, gone)
     others = [vectors for name, vectors in sorted(references.items()) if name != domain]
     standing = {n: w for n, w in router.parameters.standing.items() if n not in gone}
