@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgembed.candidates import batches_of, labels_of
-from pgembed.contrastive import Mask, Negatives, TrainingProblem
+from pgembed.candidates import CandidateSettings, batches_of, labels_of
+from pgembed.contrastive import TrainingProblem
 from pgembed.errors import InputError, TrainingError
 from pgembed.linear_expert import Floats
 from pgembed.optimizer import Moments, one_cycle
@@ -22,55 +21,23 @@ Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 """The same while training."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinearSettings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearSettings(CandidateSettings):
     """How a linear expert is trained."""
 
     rank: int = 64
-    temperature: float = 0.05
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule."""
     weight_decay: float = 0.05
-    batch: int = 64
-    """Queries a step."""
     steps: int = 900
     """For one problem; p problems take sqrt(p) times as many."""
-    negatives: Negatives = "sampled"
-    """``corpus`` trains against every chunk: documents are frozen, so the softmax can be exact."""
-    mined: int = 8
-    """Mined negatives a query; of no account where every chunk is a candidate."""
-    random: int = 512
-    """Random negatives a batch; of no account where every chunk is a candidate."""
-    margin: float | None = 1.0
-    """Candidates above this share of the positive's base similarity are masked as false
-    negatives: 1 is GISTEmbed's threshold (arXiv 2402.16829) with the base as guide, .95 is
-    NV-Retriever's (arXiv 2407.15831); None masks none."""
-    mask: Mask = "mined"
-    """Which candidates the margin may mask: mined ones, or all. In ``corpus`` the mined ones are
-    all those that were mined for the batch."""
-    distillation: float = 0.0
-    """Weight of the teacher, where a problem has one, against the judged target."""
-    teacher_temperature: float = 0.05
-    """The teacher's scores are divided by it."""
-    evaluate_every: int = 50
-    """Steps between two looks at dev; scaled with the problems as the steps are."""
-    patience: int = 8
-    """Looks at dev without a gain after which training stops."""
-    minimum_gain: float = 0.001
-    """Dev nDCG@10 by which a later expert must beat the best so far."""
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = (self.rank, self.batch, self.steps, self.evaluate_every, self.patience)
-        if min(counts) < 1 or min(self.mined, self.random) < 0:
+        CandidateSettings.__post_init__(self)
+        if min(self.rank, self.steps) < 1:
             raise InputError(f"a count in {self} is too small")
-        if min(self.temperature, self.teacher_temperature, self.learning_rate) <= 0:
-            raise InputError(f"temperatures and learning rate are above 0, not as in {self}")
-        if not 0 <= self.distillation <= 1:
-            raise InputError(f"distillation is a share from 0 to 1, not {self.distillation}")
-        for value, known in ((self.negatives, Negatives), (self.mask, Mask)):
-            if value not in get_args(known):
-                raise InputError(f"{value!r} is none of {', '.join(get_args(known))}")
+        if self.learning_rate <= 0:
+            raise InputError(f"the learning rate is above 0, not {self.learning_rate}")
 
 
 def initial_weights(dimensions: int, rank: int, generator: np.random.Generator) -> Pair:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pgembed.candidates import batches_of, labels_of
 from pgembed.checkpoints import training_hash
 from pgembed.contrastive import TrainingProblem
 from pgembed.encoders.bank import AdapterBank
@@ -20,7 +21,7 @@ from pgembed.encoders.preparing import prepare
 from pgembed.errors import InputError, TrainingError
 from pgembed.lora_expert import TARGETS, LoraExpert, part_of
 from pgembed.lora_run import Look, Run, Weights, read_run
-from pgembed.lora_settings import LoraSettings, batches_of, labels_of
+from pgembed.lora_settings import LoraSettings
 from pgembed.metrics import ndcg_of
 from pgembed.optimizer import Moments, one_cycle
 from pgembed.trained import Trained, TrainingStep
