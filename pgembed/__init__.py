@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pgembed.judgments import add_judgments, read_judged
     from pgembed.model import Expert, Hit, Judgment, Route, SyncReport
     from pgembed.registry import list_encoders, register_encoder
+    from pgembed.router import Router
     from pgembed.router_building import build_router
-    from pgembed.routing import Router, load_router
+    from pgembed.routing import load_router
     from pgembed.schema import migrate
     from pgembed.searching import Explanation, SearchOptions, explain, search
     from pgembed.syncing import sync
@@ -35,7 +36,8 @@ _HOMES = {
     "judgments": ("add_judgments", "read_judged"),
     "model": ("Expert", "Hit", "Judgment", "Route", "SyncReport"),
     "registry": ("list_encoders", "register_encoder"),
-    "routing": ("Router", "load_router"),
+    "router": ("Router",),
+    "routing": ("load_router",),
     "schema": ("migrate",),
     "searching": ("Explanation", "SearchOptions", "explain", "search"),
     "syncing": ("sync",),

@@ -17,7 +17,7 @@ from pgembed.heads import BASE
 from pgembed.judgments import JudgedCollection, JudgedQueries
 from pgembed.measuring import DEPTH, METRICS, PRIMARY, measure, measured_by
 from pgembed.model import Mode, Vectors
-from pgembed.routing import Router
+from pgembed.router import Router
 from pgembed.system_scores import SystemScores, dataset_oracle, instance_oracle, seed_families
 
 __all__ = ["Evaluation", "SystemScores", "evaluate", "evaluate_all", "judged_domains"]

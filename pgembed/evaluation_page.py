@@ -23,7 +23,7 @@ from pgembed.heads import Pilot
 from pgembed.judgments import JudgedCollection
 from pgembed.measuring import PRIMARY
 from pgembed.resources import PACKAGE
-from pgembed.routing import Router
+from pgembed.router import Router
 from pgembed.system_scores import SystemScores
 
 ROUTED = ("hard", "soft")

@@ -43,8 +43,8 @@ FROM_MODULES = (
     "merging.merge_experts",
     "mteb.DatabaseSearch",
     "recommending.recommend_experts",
-    "router_building.RouterSettings",
     "router_building.add_to_router",
+    "router_settings.RouterSettings",
     "sqlalchemy.encode",
     "sqlalchemy.search",
 )

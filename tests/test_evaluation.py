@@ -29,7 +29,8 @@ from pgembed.measuring import METRICS, measure, measure_by_trec_eval, measure_he
 from pgembed.metrics import Corpus
 from pgembed.model import Judgment
 from pgembed.registry import registered_encoder
-from pgembed.routing import Router, load_router
+from pgembed.router import Router
+from pgembed.routing import load_router
 from pgembed.system_scores import (
     SystemScores,
     dataset_oracle,

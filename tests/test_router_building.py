@@ -27,14 +27,10 @@ from pgembed.metrics import Corpus
 from pgembed.out_of_domain import fit_fallback
 from pgembed.pilots import build_pilots
 from pgembed.registry import registered_encoder
-from pgembed.router_building import (
-    STEPS,
-    BuiltRouter,
-    RouterSettings,
-    add_to_router,
-    build_router,
-)
+from pgembed.router_building import add_to_router, build_router
+from pgembed.router_fitting import STEPS, BuiltRouter
 from pgembed.router_record import router_record
+from pgembed.router_settings import RouterSettings
 from pgembed.routing import load_router
 from pgembed.soft_fitting import PooledProblem, RoutingProblem, select_shares
 from tests.sql.support import as_literal, register_plain_encoder

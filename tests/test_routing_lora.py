@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from psycopg.types.json import Jsonb
 
-from pgembed import registry, routing
+from pgembed import registry, router
 from pgembed.collections import create_collection
 from pgembed.database import Connection
 from pgembed.encoders import Encoder
@@ -31,7 +31,7 @@ QUERIES = [" ".join(WORDS[start : start + 3]) for start in range(6)]
 @pytest.fixture
 def bert(connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Encoder:
     """A collection of the tiny BERT, with LoRA experts of the upper half and of all layers."""
-    monkeypatch.setattr(routing, "_opened", {})
+    monkeypatch.setattr(router, "_opened", {})
     register_encoder(connection, str(make_tiny_bert(tmp_path / "bert")), name="bert")
     encoder = open_registered(connection, "bert")
     random = np.random.default_rng(0)

@@ -29,7 +29,8 @@ from pgembed.experts import register_expert, retire_expert
 from pgembed.linear_expert import LinearExpert
 from pgembed.model import Hit, Mode
 from pgembed.registry import open_registered, registered_encoder
-from pgembed.routing import Router, current_router, load_router
+from pgembed.router import Router
+from pgembed.routing import current_router, load_router
 from pgembed.searching import explain, search
 from tests.conftest import with_database
 from tests.encoders.tiny import make_tiny_encoder

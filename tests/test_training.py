@@ -39,7 +39,8 @@ from pgembed.judgments import (
 from pgembed.metrics import ndcg_of
 from pgembed.model import Judgment
 from pgembed.registry import open_registered, register_encoder
-from pgembed.router_building import BuiltRouter, build_router
+from pgembed.router_building import build_router
+from pgembed.router_fitting import BuiltRouter
 from pgembed.routing import load_router
 from pgembed.searching import search
 from pgembed.syncing import sync

@@ -16,7 +16,7 @@ from pgembed.domain_heads import fit_linear_head
 from pgembed.heads import PilotHead
 from pgembed.out_of_domain import without
 from pgembed.pilots import build_pilots
-from pgembed.router_building import REFERENCES
+from pgembed.router_fitting import REFERENCES
 from pgembed.soft_fitting import PooledProblem, select_shares
 
 ORDERS = 3

@@ -18,7 +18,9 @@ from pgembed.evaluation import evaluate
 from pgembed.experts import register_expert
 from pgembed.judgments import JudgedCollection
 from pgembed.registry import registered_encoder
-from pgembed.router_building import BuiltRouter, RouterSettings, install
+from pgembed.router_fitting import BuiltRouter
+from pgembed.router_settings import RouterSettings
+from pgembed.router_store import install
 from pgembed.routing import load_router
 from pgembed.soft_fitting import SoftFit, SoftSetting
 

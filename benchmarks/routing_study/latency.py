@@ -14,7 +14,7 @@ from pgembed.encoders import open_encoder
 from pgembed.encoders.bank import AdapterBank
 from pgembed.heads import BASE
 from pgembed.lora_expert import LoraExpert
-from pgembed.routing import Router
+from pgembed.router import Router
 
 ROUNDS = 7
 QUERIES = 200

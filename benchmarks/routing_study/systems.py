@@ -28,7 +28,8 @@ from pgembed.judgments import JudgedCollection, JudgedQueries, seeded_share
 from pgembed.metrics import ndcg_of
 from pgembed.model import Vectors
 from pgembed.pilots import best_expert_labels, build_pilots
-from pgembed.router_building import Evidence, RouterSettings, arm_gains, fit_router
+from pgembed.router_fitting import Evidence, arm_gains, fit_router
+from pgembed.router_settings import RouterSettings
 from pgembed.soft_fitting import (
     LOGIT_TEMPERATURES,
     STANDING,

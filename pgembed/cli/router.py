@@ -98,8 +98,10 @@ def build(  # noqa: PLR0913 each option is a parameter
     Example: pgembed router build --collection papers --kind fixed --weight base=0.3 --weight
     general=0.7
     """
-    from pgembed.router_building import STEPS, RouterSettings, build_router
+    from pgembed.router_building import build_router
+    from pgembed.router_fitting import STEPS
     from pgembed.router_record import router_record
+    from pgembed.router_settings import RouterSettings
 
     if labels not in ("instance", "domain"):
         raise InputError(f"--labels is instance or domain, not {labels!r}")

@@ -19,8 +19,9 @@ from pgembed.evaluation import SystemScores, evaluate
 from pgembed.judgments import JudgedCollection, add_judgments, read_judged
 from pgembed.model import Judgment
 from pgembed.registry import register_encoder
+from pgembed.router import Router
 from pgembed.router_building import build_router
-from pgembed.routing import Router, load_router
+from pgembed.routing import load_router
 from pgembed.soft_fitting import GENERAL
 from pgembed.syncing import sync
 from pgembed.training import TrainedExpert, train_expert

@@ -16,7 +16,8 @@ from pgembed.encoders.bank import States
 from pgembed.errors import PgembedError
 from pgembed.model import Vector
 from pgembed.registry import open_registered
-from pgembed.routing import Router, current_router
+from pgembed.router import Router
+from pgembed.routing import current_router
 from pgembed.worker.loops import Loop
 
 log = logging.getLogger("pgembed.worker")
