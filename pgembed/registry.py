@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
-from psycopg.rows import dict_row
+from psycopg import sql
+from psycopg.rows import class_row
 
 from pgembed.database import Connection, translated
 from pgembed.encoders import Encoder, open_encoder
@@ -12,6 +14,9 @@ from pgembed.errors import FingerprintError
 from pgembed.model import EncoderSpec
 
 _opened: dict[str, Encoder] = {}
+
+COLUMNS = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(EncoderSpec))
+"""Of an encoder; times are left out: psycopg does not read them under every datestyle."""
 
 
 def register_encoder(
@@ -56,17 +61,20 @@ def registered_encoder(connection: Connection, name: str) -> EncoderSpec:
     Raises:
         NotFoundError: there is none; the hint lists those that exist.
     """
-    with translated(), connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute("select * from pgembed.encoder_named(%s)", (name,)).fetchone()
-    assert row is not None
-    return _spec(row)
+    with translated(), connection.cursor(row_factory=class_row(EncoderSpec)) as cursor:
+        spec = cursor.execute(
+            sql.SQL("select {} from pgembed.encoder_named(%s)").format(COLUMNS), (name,)
+        ).fetchone()
+    assert spec is not None
+    return spec
 
 
 def list_encoders(connection: Connection) -> list[EncoderSpec]:
     """Every registered encoder, by name."""
-    with translated(), connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute("select * from pgembed.encoder order by name").fetchall()
-    return [_spec(row) for row in rows]
+    with translated(), connection.cursor(row_factory=class_row(EncoderSpec)) as cursor:
+        return cursor.execute(
+            sql.SQL("select {} from pgembed.encoder order by name").format(COLUMNS)
+        ).fetchall()
 
 
 def open_registered(
@@ -145,16 +153,3 @@ def matching_encoder(
             hint="Leave the encoder out, and the registered model is opened.",
         )
     return given
-
-
-def _spec(row: dict[str, Any]) -> EncoderSpec:
-    return EncoderSpec(
-        name=row["name"],
-        fingerprint=row["fingerprint"],
-        dimensions=row["dimensions"],
-        max_tokens=row["max_tokens"],
-        source=row["source"],
-        pooling=row["pooling"],
-        query_prefix=row["query_prefix"],
-        document_prefix=row["document_prefix"],
-    )

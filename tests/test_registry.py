@@ -363,3 +363,11 @@ def test_two_sessions_that_register_one_expert_end_with_one(
             register_expert(other, spec, "law", expert(1))
         register_expert(connection, spec, "law", expert(2))
         assert load_experts(other, "tiny")["law"].sha256 == expert(2).sha256
+
+
+def test_a_session_s_datestyle_does_not_matter(connection: Connection) -> None:
+    """Nothing of an encoder is a time that psycopg would have to read."""
+    expected = registered_encoder(connection, "tiny")
+    connection.execute("set datestyle = 'SQL, DMY'")
+    assert registered_encoder(connection, "tiny") == expected
+    assert expected in list_encoders(connection)

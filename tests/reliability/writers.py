@@ -72,6 +72,10 @@ class Writer(threading.Thread):
                     apply(connection, self._plan(3))
                     raise _ChangedMindError
             self.doubt = plan
+        # psycopg commits nothing, and says nothing, where the connection broke while a savepoint
+        # was rolled back.
+        if connection.broken:
+            raise psycopg.OperationalError("the connection broke before the commit")
         self._acknowledge()
 
     def _plan(self, size: int) -> Plan:
