@@ -18,9 +18,9 @@ from pgembed.model import Mode, Route, Vector, Vectors
 Weighting = tuple[tuple[str, ...], NDArray[np.float64]]
 """Arms sorted by name, and a matrix (queries, arms) whose rows sum to 1."""
 
-NEIGHBOURS = 10
-"""Training queries whose mean similarity tells whether a query is in domain: of the measures
-compared on BEIR's query sets the one that tells best (area under the ROC curve .845)."""
+NEIGHBOURS = 3
+"""References whose mean similarity tells whether a query is in domain: docs/decisions.md has what
+was compared."""
 
 
 class Router(Protocol):
@@ -42,11 +42,11 @@ class Fallback:
     """
 
     threshold: float
-    """Mean cosine similarity to the nearest training queries at which both sides count alike."""
+    """Mean cosine similarity to the nearest references at which both sides count alike."""
     width: float
     """How gently one side hands over to the other."""
     references: Vectors
-    """Unit base embeddings of training queries: float32, shape (r, dimensions)."""
+    """Centroids of training queries, of unit length: float32, shape (r, dimensions)."""
     weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({BASE: 1.0}))
     """Arms that answer then."""
     known: References = field(init=False, repr=False)
@@ -61,7 +61,7 @@ class Fallback:
             raise InputError(f"the weights of a fallback sum to 1, unlike {dict(self.weights)}")
 
     def similarity(self, Z: Vectors) -> Matrix:
-        """Mean cosine to the nearest training queries, shape (n,)."""
+        """Mean cosine to the nearest references, shape (n,)."""
         means: Matrix = self.known.nearest(Z, NEIGHBOURS)[1].mean(axis=1)
         return means
 
@@ -143,7 +143,7 @@ class ArmRouter:
         return self._weights(Z, mode, self._similarity(Z, mode))
 
     def _similarity(self, Z: Vectors, mode: Mode) -> Matrix | None:
-        """Mean cosine to the nearest training queries, where a fallback asks for it."""
+        """Mean cosine to the nearest references, where a fallback asks for it."""
         if self.fallback is None or mode not in ("soft", "hard"):
             return None
         return self.fallback.similarity(Z)

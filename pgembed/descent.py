@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ class LinearSettings(CandidateSettings):
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule."""
     weight_decay: float = 0.05
+    anchor: float = 0.3
+    """Weight of how far the expert moves random chunks, which it should leave alone: it then
+    changes queries like those that it learned from, and less what is unlike them."""
     steps: int = 900
     """For one problem; p problems take sqrt(p) times as many."""
 
@@ -38,6 +42,12 @@ class LinearSettings(CandidateSettings):
             raise InputError(f"a count in {self} is too small")
         if self.learning_rate <= 0:
             raise InputError(f"the learning rate is above 0, not {self.learning_rate}")
+        if not 0 <= self.anchor < np.inf:
+            raise InputError(f"the weight of the anchor is 0 or more, not {self.anchor}")
+
+
+ANCHORS = 256
+"""Chunks a step that the expert should leave alone."""
 
 
 def initial_weights(dimensions: int, rank: int, generator: np.random.Generator) -> Pair:
@@ -85,7 +95,8 @@ def descend(
     """
     sources = [batches_of(problem, settings) for problem in problems]
     while state.step < steps:
-        batch = sources[generator.integers(len(sources))].draw(generator)
+        source = sources[generator.integers(len(sources))]
+        batch = source.draw(generator)
         loss, slopes = info_nce(
             state.weights,
             batch.queries,
@@ -95,6 +106,12 @@ def descend(
             temperature=settings.temperature,
             labels=labels_of(batch, settings),
         )
+        if settings.anchor:
+            chunks = source.problem.corpus.vectors
+            anchors = chunks[generator.integers(len(chunks), size=ANCHORS)]
+            moved, (by_A, by_B) = movement(state.weights, anchors)
+            loss += settings.anchor * moved
+            slopes = slopes[0] + settings.anchor * by_A, slopes[1] + settings.anchor * by_B
         step = state.step + 1
         if not np.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {step}", hint="lower learning_rate")
@@ -158,3 +175,21 @@ def info_nce(
     along = np.sum(by_direction * directions, axis=1, keepdims=True)
     by_mapped = (by_direction - along * directions) / lengths
     return loss, (queries.T @ (by_mapped @ B.T), hidden.T @ by_mapped)
+
+
+def movement(weights: Weights[Floats], vectors: Floats) -> tuple[float, Weights[Floats]]:
+    """How far an expert moves vectors: the mean squared length of what it adds to them.
+
+    Args:
+        weights: A and B of the map z -> unit(z + (z A) B).
+        vectors: shape (n, dimensions), unit length.
+
+    Returns:
+        The mean, and its gradient by A and by B.
+    """
+    A, B = weights
+    hidden = vectors @ A
+    added: Any = hidden @ B
+    by_added = added * 2 / len(vectors)
+    mean = float(np.sum(added * added)) / len(vectors)
+    return mean, (vectors.T @ (by_added @ B.T), hidden.T @ by_added)

@@ -172,10 +172,10 @@ class LinearHead:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighbourHead:
-    """Lets a query's nearest training queries vote for their domain."""
+    """Lets the references nearest to a query vote for their domain."""
 
     references: Vectors
-    """Unit base embeddings of training queries: float32, shape (r, dimensions)."""
+    """Centroids of training queries, of unit length: float32, shape (r, dimensions)."""
     owners: tuple[str, ...]
     """Domain of each."""
     utility: Utility
@@ -271,7 +271,7 @@ def softmax(logits: Matrix) -> Matrix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class References:
-    """Training queries to compare with: screened in single precision, compared in double."""
+    """What queries are compared with: screened in single precision, compared in double."""
 
     vectors: Vectors
     """float32, shape (r, dimensions)."""

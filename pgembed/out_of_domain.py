@@ -21,7 +21,7 @@ from pgembed.heads import (
 from pgembed.model import Vectors
 from pgembed.soft_fitting import PooledProblem
 
-QUANTILES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
+QUANTILES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Thresholds that are tried: so many of the judged queries would be below."""
 WIDTHS = (0.005, 0.02, 0.05)
 
@@ -49,7 +49,7 @@ class _Routed:
     pooled: PooledProblem
     shares: Matrix
     similarity: Matrix
-    """Mean cosine to the nearest reference queries."""
+    """Mean cosine to the nearest references."""
 
     def means(self, fallbacks: Sequence[Fallback]) -> Matrix:
         """Mean nDCG@10 without a fallback, of the base alone, and with each of some."""
@@ -70,14 +70,14 @@ def fit_fallback(
 ) -> FallbackFit:
     """Choose where base takes over, by macro dev nDCG in domain and out of it, both alike.
 
-    A query is out of domain where its own domain is left out: its pilots, its reference queries
+    A query is out of domain where its own domain is left out: its pilots, its references
     and the experts that were trained on it alone. Base stands in for an expert that learned from
     it among others: what that one would be worth to strangers cannot be seen on its own queries.
 
     Args:
         router: fitted, without a fallback.
         problems: dev queries of each domain.
-        references: base embeddings of training queries by domain.
+        references: centroids of training queries by domain.
         experts: domains that each expert was trained on.
     """
     everything = np.concatenate([references[name] for name in sorted(references)])
@@ -130,7 +130,7 @@ def _left_out(
     references: Mapping[str, Vectors],
     experts: Mapping[str, Collection[str]],
 ) -> tuple[ArmRouter, Vectors]:
-    """A router that does not know a domain, and the reference queries of the others."""
+    """A router that does not know a domain, and the references of the others."""
     gone = {name for name, trained_on in experts.items() if {*trained_on} == {domain}}
     head = without(router.head, domain, gone)
     others = [vectors for name, vectors in sorted(references.items()) if name != domain]

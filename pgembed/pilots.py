@@ -14,6 +14,9 @@ from pgembed.heads import Pilot
 from pgembed.linear_expert import unit
 from pgembed.model import Vector, Vectors
 
+REFERENCES = 200
+"""Centroids of a domain's training queries that a query is compared with, at most."""
+
 SMALLEST_GROUP, SMALLEST_SHARE = 10, 0.05
 """A pilot stands for at least so many queries, and for at least this share of its domain."""
 
@@ -115,7 +118,25 @@ def _groups(
     return [(name, group) for name, group in groups if len(group) >= max(1, min_group)]
 
 
-def _parts(group: Vectors, k: int) -> list[Vectors]:
+def references_of(queries: Vectors, at_most: int = REFERENCES) -> Vectors:
+    """Unit centroids of parts of a domain's training queries, by k-means; few stay themselves.
+
+    Args:
+        queries: base embeddings, float32, shape (n, dimensions).
+        at_most: how many centroids.
+
+    Returns:
+        float32, shape (min(n, at_most), dimensions), or fewer where queries are alike.
+
+    Raises:
+        PgembedError: there are more queries than that, but scikit-learn is missing.
+    """
+    if len(queries) <= at_most:
+        return queries
+    return np.stack([_centroid(part) for part in _parts(queries, at_most, starts=1)])
+
+
+def _parts(group: Vectors, k: int, *, starts: int = 10) -> list[Vectors]:
     """The group in k parts by k-means, with the seed of the paper's code."""
     if min(k, len(group)) == 1:
         return [group]
@@ -123,10 +144,10 @@ def _parts(group: Vectors, k: int) -> list[Vectors]:
         from sklearn.cluster import KMeans
     except ImportError as error:
         raise PgembedError(
-            "several pilots of a group are made by scikit-learn, which is not installed",
+            "queries are clustered by scikit-learn, which is not installed",
             hint="pip install 'pgembed-router[router]'",
         ) from error
-    labels = KMeans(min(k, len(group)), n_init=10, random_state=42).fit_predict(group)
+    labels = KMeans(min(k, len(group)), n_init=starts, random_state=42).fit_predict(group)
     return [group[labels == number] for number in range(k) if np.any(labels == number)]
 
 

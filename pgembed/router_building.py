@@ -22,7 +22,7 @@ from pgembed.heads import (
 )
 from pgembed.judgments import JudgedCollection, JudgedQueries, one_encoder, seeded_share
 from pgembed.metrics import ndcg_of
-from pgembed.pilots import build_pilots
+from pgembed.pilots import build_pilots, references_of
 from pgembed.router import Router
 from pgembed.router_fitting import (
     BuiltRouter,
@@ -49,7 +49,10 @@ from pgembed.soft_fitting import (
 from pgembed.training_data import Part, parts_of
 
 ROUTER_QUERIES = 1000
-"""Training queries of a domain that the router is built from, at most."""
+"""Queries of a domain that every arm answers while a router is built, at most."""
+
+TOLD_QUERIES = 10_000
+"""Training queries of a domain that domains are told apart by, at most."""
 
 
 LORA_TOPS = (1, 2)
@@ -116,8 +119,8 @@ def add_to_router(
 
     The new expert's domain must be judged. ``pilot``: the domain's training queries that the new
     expert answers best give it a pilot, and those that others answer best give them one there.
-    ``knn`` and ``utility`` by neighbours: the domain's training queries and the shares of its arms
-    are added. What the router had of the domain before is replaced. ``lda`` and ``logistic`` weigh
+    ``knn`` and ``utility`` by neighbours: the domain's references and the shares of its arms are
+    added. What the router had of the domain before is replaced. ``lda`` and ``logistic`` weigh
     all domains against each other: they are built anew. Temperature, standing weights and the
     threshold of the fallback stay.
 
@@ -157,7 +160,8 @@ def add_to_router(
             utility = arm_shares(evidence, ensemble=kind == "utility")
             write_utility(connection, encoder, evidence, utility)
         if isinstance(head, NeighbourHead) or "fallback" in settings:
-            write_references(connection, encoder, evidence.train)
+            references = {name: references_of(Z) for name, Z in evidence.train.items()}
+            write_references(connection, encoder, references)
         connection.execute("select pgembed.touch_router(%s)", (encoder,))
     return tuple(part.label for part in parts)
 
@@ -188,7 +192,8 @@ def _evidence(
     judged: Sequence[JudgedCollection], router: Router, only: Sequence[Part] | None = None
 ) -> Evidence:
     parts = only or parts_of(judged)
-    train = {part.label: _some(part.train, ROUTER_QUERIES) for part in parts if len(part.train)}
+    train = {part.label: _some(part.train, TOLD_QUERIES) for part in parts if len(part.train)}
+    scored = {name: _some(queries, ROUTER_QUERIES) for name, queries in train.items()}
     collections = {part.label: part.collection for part in parts}
     dev = [
         PooledProblem(
@@ -208,7 +213,7 @@ def _evidence(
         {name: queries.vectors for name, queries in train.items()},
         lambda: {
             name: (queries.vectors, performance(collections[name], queries, router))
-            for name, queries in train.items()
+            for name, queries in scored.items()
         },
         dev,
         (BASE, *sorted(router.experts)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from pgembed.heads import (
 )
 from pgembed.model import Vectors
 from pgembed.out_of_domain import FallbackFit, fit_fallback
-from pgembed.pilots import build_pilots
+from pgembed.pilots import build_pilots, references_of
 from pgembed.router_settings import RouterSettings
 from pgembed.soft_fitting import (
     STANDING,
@@ -31,10 +31,6 @@ from pgembed.soft_fitting import (
     fit_soft,
     select_shares,
 )
-
-REFERENCES = 200
-"""Training queries of a domain that vote, or tell what is in domain, at most."""
-
 
 STEPS = (
     "Query vectors of every expert",
@@ -59,6 +55,8 @@ class BuiltRouter:
     gain: Interval
     """Of soft routing over base on dev: macro nDCG@10."""
     fallback: FallbackFit | None = None
+    references: Mapping[str, Vectors] = field(default_factory=dict)
+    """Of each domain, where the head or the fallback compares queries with them."""
 
     @property
     def pilots(self) -> Sequence[Pilot]:
@@ -73,7 +71,7 @@ class Evidence:
     train: Mapping[str, Vectors]
     """Base embeddings of training queries by domain."""
     scored: Callable[[], Mapping[str, tuple[Vectors, NDArray[np.float64]]]]
-    """The same with the nDCG@10 of every arm, which takes time."""
+    """Some of them with the nDCG@10 of every arm, which takes time."""
     dev: Sequence[PooledProblem]
     arms: tuple[str, ...]
 
@@ -88,7 +86,10 @@ def fit_router(
 ) -> BuiltRouter:
     """Head, parameters and fallback by training and dev queries; nothing is installed."""
     tell(on_step, "What the router knows")
-    head = _head(evidence, settings)
+    references = {}
+    if settings.fallback or settings.tells_by == "knn":
+        references = {name: references_of(Z) for name, Z in sorted(evidence.train.items())}
+    head = _head(evidence, settings, references)
     constant = isinstance(head, ConstantHead)
     tell(on_step, "Soft routing")
     fit = fit_soft(
@@ -102,10 +103,9 @@ def fit_router(
     found = None
     tell(on_step, "Fallback")
     if settings.fallback:
-        references = {name: Z[:REFERENCES] for name, Z in evidence.train.items()}
         found = fit_fallback(router, evidence.dev, references, trained_on)
         router = replace(router, fallback=found.fallback)
-    return BuiltRouter(0, router, fit, Interval(0.0, 0.0, 0.0, 1.0), found)
+    return BuiltRouter(0, router, fit, Interval(0.0, 0.0, 0.0, 1.0), found, references)
 
 
 def tell(on_step: OnStep, step: str) -> None:
@@ -114,7 +114,7 @@ def tell(on_step: OnStep, step: str) -> None:
         on_step(step)
 
 
-def _head(evidence: Evidence, settings: RouterSettings) -> Head:
+def _head(evidence: Evidence, settings: RouterSettings, references: Mapping[str, Vectors]) -> Head:
     if settings.kind == "uniform":
         return ConstantHead(dict.fromkeys(evidence.arms, 1.0))
     if settings.kind == "fixed":
@@ -131,12 +131,11 @@ def _head(evidence: Evidence, settings: RouterSettings) -> Head:
         )
         return PilotHead(pilots, settings.aggregate)
     utility = arm_shares(evidence, ensemble=settings.kind == "utility")
-    posterior = settings.posterior if settings.kind == "utility" else settings.kind
+    posterior = settings.tells_by
     if posterior == "knn":
-        kept = {name: evidence.train[name][:REFERENCES] for name in sorted(evidence.train)}
-        owners = tuple(name for name, Z in kept.items() for _ in range(len(Z)))
+        owners = tuple(name for name, Z in references.items() for _ in range(len(Z)))
         return NeighbourHead(
-            np.concatenate(list(kept.values())), owners, utility, settings.neighbours
+            np.concatenate(list(references.values())), owners, utility, settings.neighbours
         )
     assert posterior in ("lda", "logistic")
     enough = {name: Z for name, Z in evidence.train.items() if len(Z) > 1}

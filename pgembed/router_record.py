@@ -55,7 +55,7 @@ class RouterRecord:
     pilots: tuple[PilotRecord, ...]
     domains: tuple[DomainRecord, ...]
     utility: tuple[UtilityRecord, ...]
-    training_queries: int
+    references: int
     """Stored ones, which vote, or tell what is in domain."""
 
 
@@ -89,7 +89,7 @@ def router_record(connection: Connection, encoder: str) -> RouterRecord | None:
         )
         stored = rows_of(
             connection,
-            "select domain, count(*) from pgembed.router_query where encoder = %s"
+            "select domain, count(*) from pgembed.router_reference where encoder = %s"
             ' group by domain order by domain collate "C"',
             (encoder,),
         )
@@ -112,5 +112,5 @@ def router_record(connection: Connection, encoder: str) -> RouterRecord | None:
         pilots=tuple(PilotRecord(*row) for row in pilots),
         domains=tuple(DomainRecord(*row) for row in domains),
         utility=tuple(UtilityRecord(*row) for row in utility),
-        training_queries=sum(count for _, count in stored),
+        references=sum(count for _, count in stored),
     )

@@ -38,7 +38,7 @@ class RouterSettings:
     """Of each expert and domain: centroids by k-means where there are several."""
     aggregate: Literal["mean", "max"] = "mean"
     """Of an expert's pilots."""
-    posterior: Posterior = "lda"
+    posterior: Posterior = "logistic"
     """How ``utility`` tells domains apart."""
     neighbours: int = 10
     """That vote in ``knn``."""
@@ -58,9 +58,13 @@ class RouterSettings:
             raise InputError("a router of kind fixed needs the weights of its experts")
 
     @property
+    def tells_by(self) -> Kind:
+        """How domains are told apart: the posterior of ``utility``, or the kind itself."""
+        return self.posterior if self.kind == "utility" else self.kind
+
+    @property
     def temperatures(self) -> tuple[float, ...]:
         """Temperatures that are tried: scores of linear heads are logarithms."""
-        linear = "lda" if self.kind == "utility" and self.posterior != "knn" else self.kind
-        if linear in ("fixed", "uniform"):
+        if self.kind in ("fixed", "uniform"):
             return (1.0,)
-        return LOGIT_TEMPERATURES if linear in ("lda", "logistic") else TEMPERATURES
+        return LOGIT_TEMPERATURES if self.tells_by in ("lda", "logistic") else TEMPERATURES

@@ -16,7 +16,7 @@ from pgembed.heads import (
     Utility,
 )
 from pgembed.model import Vectors
-from pgembed.router_fitting import REFERENCES, BuiltRouter, Evidence, arm_gains
+from pgembed.router_fitting import BuiltRouter, Evidence, arm_gains
 from pgembed.router_settings import RouterSettings
 
 
@@ -68,8 +68,7 @@ def install(
             write_utility(connection, encoder, evidence, head.utility)
         if isinstance(head, LinearHead):
             _write_domains(connection, encoder, head, evidence)
-        if isinstance(head, NeighbourHead) or built.router.fallback is not None:
-            write_references(connection, encoder, evidence.train)
+        write_references(connection, encoder, built.references)
     return int(version)
 
 
@@ -78,7 +77,7 @@ def forget_domains(connection: Connection, encoder: str, domains: Sequence[str])
     for statement in (
         "delete from pgembed.pilot where encoder = %s and domain = any(%s)",
         "delete from pgembed.utility where encoder = %s and domain = any(%s)",
-        "delete from pgembed.router_query where encoder = %s and domain = any(%s)",
+        "delete from pgembed.router_reference where encoder = %s and domain = any(%s)",
     ):
         connection.execute(statement, (encoder, list(domains)))
 
@@ -164,16 +163,18 @@ def write_utility(
         )
 
 
-def write_references(connection: Connection, encoder: str, train: Mapping[str, Vectors]) -> None:
-    """Insert training queries to compare with, or replace those of the same number."""
+def write_references(
+    connection: Connection, encoder: str, references: Mapping[str, Vectors]
+) -> None:
+    """Insert what queries are compared with, or replace what has the same number."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into pgembed.router_query (encoder, domain, number, embedding)"
+            "insert into pgembed.router_reference (encoder, domain, number, embedding)"
             " values (%s, %s, %s, pgembed.as_vector(%b::real[]))"
             " on conflict (encoder, domain, number) do update set embedding = excluded.embedding",
             [
                 (encoder, domain, number, vector.tolist())
-                for domain, Z in train.items()
-                for number, vector in enumerate(Z[:REFERENCES])
+                for domain, vectors in references.items()
+                for number, vector in enumerate(vectors)
             ],
         )

@@ -142,7 +142,7 @@ def _shares(arms: Sequence[tuple[str, float, float]]) -> Mapping[str, float]:
 def _references(connection: Connection, encoder: str) -> tuple[tuple[str, ...], Vectors]:
     rows = rows_of(
         connection,
-        "select domain, embedding::real[] from pgembed.router_query"
+        "select domain, embedding::real[] from pgembed.router_reference"
         ' where encoder = %s order by domain collate "C", number',
         (encoder,),
     )

@@ -28,7 +28,7 @@ GENERAL = "general"
 
 TEMPERATURES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """For similarities."""
-LOGIT_TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0)
+LOGIT_TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """For log-probabilities."""
 STANDING: Mapping[str, Sequence[float]] = {
     BASE: (0.0, 0.1, 0.2, 0.3),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgembed.contrastive import Batches, expand
-from pgembed.descent import info_nce, initial_weights
+from pgembed.descent import info_nce, initial_weights, movement
 from pgembed.errors import InputError, TrainingError
 from pgembed.linear import (
     LinearExpert,
@@ -24,7 +24,7 @@ from pgembed.linear import (
     train_linear,
     unit,
 )
-from pgembed.metrics import Corpus, top_documents
+from pgembed.metrics import Corpus, ndcg_of, top_documents
 from pgembed.optimizer import Moments, one_cycle
 
 DIMENSIONS = 24
@@ -154,16 +154,34 @@ def test_gradient_equals_finite_differences() -> None:
     def loss(A: np.ndarray, B: np.ndarray) -> float:
         return info_nce((A, B), queries, candidates, targets, masked, temperature=0.1)[0]
 
+    def moved(A: np.ndarray, B: np.ndarray) -> float:
+        return movement((A, B), candidates)[0]
+
     _, slopes = info_nce((A, B), queries, candidates, targets, masked, temperature=0.1)
+    _, pull = movement((A, B), candidates)
     for number, matrix in enumerate((A, B)):
-        numeric = np.zeros_like(matrix)
-        for place in np.ndindex(matrix.shape):
-            change = np.zeros_like(matrix)
-            change[place] = 1e-6
-            up, down = [[A, B] for _ in range(2)]
-            up[number], down[number] = matrix + change, matrix - change
-            numeric[place] = (loss(*up) - loss(*down)) / 2e-6
-        np.testing.assert_allclose(slopes[number], numeric, atol=1e-6)
+        for function, found in ((loss, slopes), (moved, pull)):
+            numeric = np.zeros_like(matrix)
+            for place in np.ndindex(matrix.shape):
+                change = np.zeros_like(matrix)
+                change[place] = 1e-6
+                up, down = [[A, B] for _ in range(2)]
+                up[number], down[number] = matrix + change, matrix - change
+                numeric[place] = (function(*up) - function(*down)) / 2e-6
+            np.testing.assert_allclose(found[number], numeric, atol=1e-6)
+
+
+def test_an_anchored_expert_moves_other_vectors_less() -> None:
+    """Anchored more, it moves them less; a negative weight is refused."""
+    planted = problem(0)
+    rest = planted.corpus.vectors
+    free, anchored = (
+        train_linear([planted], replace(QUICK, anchor=anchor)).expert for anchor in (0.0, 1.0)
+    )
+    far, near = (movement((each.A, each.B), rest)[0] for each in (free, anchored))
+    assert near < 0.9 * far
+    with pytest.raises(InputError, match="anchor is 0 or more, not -1"):
+        replace(QUICK, anchor=-1)
 
 
 def test_masked_candidates_have_no_part_in_the_loss() -> None:
@@ -300,9 +318,16 @@ def test_a_general_expert_learns_several_problems() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_gate_refuses_what_was_trained_on_noise(seed: int) -> None:
-    """Where relevance is random the expert is refused, and the reason gives the interval."""
-    trained = train_linear([problem(seed, planted=False)], QUICK)
-    decision = gate(trained)
+    """On queries that did not choose the step; the reason gives the interval."""
+    noise = problem(seed, planted=False, train=200, dev=160)
+    queries, relevant = noise.dev_queries, noise.dev_relevant
+    chooser = replace(noise, dev_queries=queries[:80], dev_relevant=relevant[:80])
+    trained = train_linear([chooser], QUICK)
+    base, reached = (
+        ndcg_of(vectors, noise.corpus, relevant[80:])
+        for vectors in (queries[80:], trained.expert.apply(queries[80:]))
+    )
+    decision = gate(replace(trained, base_scores=base, expert_scores=reached))
     assert not decision.accepted
     assert "not surely better than the base" in decision.reason
 

@@ -14,7 +14,7 @@ from pgembed.errors import InputError, NotFoundError
 from pgembed.heads import Pilot, PilotHead
 from pgembed.linear_expert import LinearExpert, unit
 from pgembed.metrics import Corpus, ndcg_of
-from pgembed.pilots import best_expert_labels, build_pilots
+from pgembed.pilots import best_expert_labels, build_pilots, references_of
 from pgembed.soft_fitting import RoutingProblem, fit_soft
 
 DIMENSIONS = 16
@@ -316,3 +316,18 @@ def test_fitting_refuses_what_it_cannot_use() -> None:
         fit_soft(PilotHead([replace(pilots[0], expert="other")]), problems)
     with pytest.raises(InputError, match="needs query vectors"):
         replace(problems[0], vectors={"law": problems[0].vectors["law"]})
+
+
+def test_references_are_centroids_of_what_is_alike() -> None:
+    """Few queries stay themselves; many give unit centroids, one for each group of equals."""
+    groups = unit_vectors(5, 0)
+    generator = np.random.default_rng(1)
+    noise = generator.normal(0, 0.01, (300, DIMENSIONS)).astype(np.float32)
+    queries = unit(groups[generator.integers(5, size=300)] + noise)
+    np.testing.assert_array_equal(references_of(queries[:7], 7), queries[:7])
+    found = references_of(queries, 5)
+    assert found.shape == (5, DIMENSIONS)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose((found @ groups.T).max(axis=0), 1, atol=1e-3)
+    np.testing.assert_array_equal(references_of(queries, 5), found)

@@ -25,7 +25,7 @@ from pgembed.judgments import JudgedCollection, JudgedQueries
 from pgembed.linear_expert import LinearExpert, unit
 from pgembed.metrics import Corpus
 from pgembed.out_of_domain import fit_fallback
-from pgembed.pilots import build_pilots
+from pgembed.pilots import build_pilots, references_of
 from pgembed.registry import registered_encoder
 from pgembed.router_building import add_to_router, build_router
 from pgembed.router_fitting import STEPS, BuiltRouter
@@ -105,7 +105,7 @@ def everything(connection: Connection) -> dict[str, list[Any]]:
     """The rows of every table of the router."""
     return {
         table: connection.execute(f"select t::text from pgembed.{table} as t order by 1").fetchall()  # type: ignore[arg-type]
-        for table in ("router", "pilot", "router_domain", "router_query", "utility")
+        for table in ("router", "pilot", "router_domain", "router_reference", "utility")
     }
 
 
@@ -175,7 +175,7 @@ def test_the_record_tells_what_was_built(turned: Connection) -> None:
     assert worth["law", "law"].gain > 0.5
     assert worth["law", "law"].share > 0.9
     assert worth["plain", "law"].gain < -0.5
-    assert record.training_queries == 180
+    assert record.references == 180
     assert record.metrics["gain"]["low"] == pytest.approx(built.gain.low)
     macro = record.metrics["dev_ndcg_at_10"]["macro"]
     assert macro == pytest.approx(
@@ -233,7 +233,7 @@ def test_an_expert_is_added_without_touching_other_domains(
     router = load_router(turned, "turned")
     if router.policy.fallback is not None:
         fallback = router.policy.fallback
-        assert fallback.kept(fallback.similarity(queries("law", "dev").vectors)).min() > 0.5
+        assert fallback.kept(fallback.similarity(queries("law", "dev").vectors)).mean() > 0.9
     for domain, arm in (("code", "code"), ("law", "law"), ("plain", "base")):
         arms, weights = router.weights(queries(domain, "dev").vectors, "hard")
         assert weights.mean(axis=0)[arms.index(arm)] > 0.9
@@ -376,7 +376,7 @@ def test_one_domain_cannot_be_told_apart(domains: Mapping[str, int]) -> None:
 def test_without_scikit_learn_the_error_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """For linear heads, and for several pilots of a group; one pilot does without."""
+    """For linear heads, several pilots of a group, and many references; few do without."""
     for module in ("sklearn.discriminant_analysis", "sklearn.linear_model", "sklearn.cluster"):
         monkeypatch.setitem(sys.modules, module, None)
     domain = (queries("law", "train").vectors, np.tile([0.0, 1.0], (60, 1)))
@@ -384,11 +384,13 @@ def test_without_scikit_learn_the_error_says_how_to_get_it(
         lambda: fit_linear_head("lda", fitted_domains(2), {}),
         lambda: fit_linear_head("logistic", fitted_domains(2), {}),
         lambda: build_pilots({"law": domain}, ["base", "law"], k=2),
+        lambda: references_of(domain[0], 59),
     ):
         with pytest.raises(PgembedError, match="scikit-learn, which is not installed") as missing:
             work()
         assert missing.value.hint == "pip install 'pgembed-router[router]'"
     assert len(build_pilots({"law": domain}, ["base", "law"])) == 1
+    assert references_of(domain[0], 60) is domain[0]
 
 
 def test_several_pilots_are_the_parts_of_a_group() -> None:

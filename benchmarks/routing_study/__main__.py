@@ -19,6 +19,7 @@ from rich.console import Console
 from benchmarks.data import RESULTS, require_shared, server
 from benchmarks.routing_study.ablations import ablations
 from benchmarks.routing_study.cards import write_cards
+from benchmarks.routing_study.confirming import confirmed
 from benchmarks.routing_study.experts import Workshop
 from benchmarks.routing_study.installing import install_and_evaluate
 from benchmarks.routing_study.latency import measure_latency
@@ -33,6 +34,7 @@ from benchmarks.routing_study.measuring import (
     subset_oracle,
     systems_of,
 )
+from benchmarks.routing_study.recipes import recipes
 from benchmarks.routing_study.report import plots, report
 from benchmarks.routing_study.sets import (
     FULL,
@@ -98,6 +100,7 @@ def run(judged: JudgedCollection, size: Size) -> tuple[dict[str, Any], Installed
         | {"split_judgments": split_judgment_oracle(workshop, world, merged)},
         "latency": latency,
         "ablations": found_ablations,
+        "unseen": confirmed(workshop, size, merged, worlds),
     }
     result["with_bm25"] = _with_bm25(judged, size, world, systems)
     result["about"]["seconds"] = round(time.perf_counter() - started)
@@ -230,6 +233,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="load the database anew")
     parser.add_argument("--train-only", type=int, metavar="SEED", help="train a seed's experts")
     parser.add_argument("--no-sql", action="store_true", help="do not evaluate through SQL")
+    parser.add_argument("--recipes", action="store_true", help="train otherwise, too")
     parser.add_argument(
         "--lora", nargs="*", default=[], metavar="DOMAIN", help="train LoRA experts of these, too"
     )
@@ -251,6 +255,10 @@ def main() -> None:
             if size is FULL:
                 counts = {name: len(judged.split(name, "train")) for name in size.domains}
                 write_cards(connection, result, counts)
+            _write(result, size)
+        if options.recipes:
+            workshop = Workshop.of(judged, size.domains)
+            result["recipes"] = recipes(workshop, size)
             _write(result, size)
         if options.lora:
             workshop = Workshop.of(judged, options.lora)

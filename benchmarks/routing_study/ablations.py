@@ -16,7 +16,6 @@ from pgembed.domain_heads import fit_linear_head
 from pgembed.heads import PilotHead
 from pgembed.out_of_domain import without
 from pgembed.pilots import build_pilots
-from pgembed.router_fitting import REFERENCES
 from pgembed.soft_fitting import PooledProblem, select_shares
 
 ORDERS = 3
@@ -51,7 +50,7 @@ def _experts(
             pilots = build_pilots({n: _columns(world, n, kept) for n in kept}, sorted(kept))
             systems = {
                 "paper": System(ArmRouter(PilotHead(pilots)), "hard", ""),
-                "ours": replace(ours, router=_fewer(world, ours.router, kept, gone)),
+                "ours": replace(ours, router=_fewer(ours, kept, gone)),
             }
             found.append(
                 {"order": order, "experts": count}
@@ -60,8 +59,9 @@ def _experts(
     return found
 
 
-def _fewer(world: World, router: ArmRouter, kept: Sequence[str], gone: Sequence[str]) -> ArmRouter:
+def _fewer(ours: System, kept: Sequence[str], gone: Sequence[str]) -> ArmRouter:
     """The router without some domains, and without the multi-task expert, which knows them."""
+    router = ours.router
     head = without(router.head, "", {GENERAL})
     for domain in gone:
         head = without(head, domain, {domain})
@@ -69,8 +69,8 @@ def _fewer(world: World, router: ArmRouter, kept: Sequence[str], gone: Sequence[
     parameters = replace(router.parameters, standing=standing)
     fallback = router.fallback
     if fallback is not None:
-        references = np.concatenate([world.train[name][:REFERENCES] for name in sorted(kept)])
-        fallback = replace(fallback, references=references)
+        references = [ours.references[name] for name in sorted(kept)]
+        fallback = replace(fallback, references=np.concatenate(references))
     return replace(router, head=head, parameters=parameters, fallback=fallback)
 
 

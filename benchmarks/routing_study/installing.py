@@ -47,7 +47,8 @@ def install_and_evaluate(
             domain = name if name in world.size.domains else None
             register_expert(connection, encoder, name, made.expert, domain=domain)
         fit = SoftFit(system.router.parameters, (SoftSetting(system.router.parameters, {}, 0.0),))
-        built = BuiltRouter(0, system.router, fit, Interval(0.0, 0.0, 0.0, 1.0))
+        nothing = Interval(0.0, 0.0, 0.0, 1.0)
+        built = BuiltRouter(0, system.router, fit, nothing, references=system.references)
         settings = RouterSettings(kind="utility", fallback=system.router.fallback is not None)
         install(connection, judged.encoder, settings, built, world.evidence)
     _drop_index(connection, judged.name)

@@ -99,7 +99,7 @@ def _candidates(
                 pool = np.unique(np.concatenate([_top(dense[place]), _top(lexical[place])]))
                 columns = {int(d): column for column, d in enumerate(pool)}
                 known = {columns[d]: g for d, g in relevant.items() if d in columns}
-                a, b = _z(dense[place][pool]), _z(lexical[place][pool])
+                a, b = z_scores(dense[place][pool]), z_scores(lexical[place][pool])
                 scores = np.stack([alpha * a + (1 - alpha) * b for alpha in ALPHAS])
                 ideal = ideal_gain(relevant)
                 fused[number, :, row] = ndcg_of_scorings(scores, known, ideal=ideal)
@@ -112,7 +112,8 @@ def _top(scores: NDArray[np.float32]) -> NDArray[np.intp]:
     return np.argpartition(-scores, CANDIDATES)[:CANDIDATES]
 
 
-def _z(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+def z_scores(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Scores less their mean, by their standard deviation."""
     wide = scores.astype(np.float64)
     scaled: NDArray[np.float64] = (wide - wide.mean()) / (wide.std() or 1.0)
     return scaled

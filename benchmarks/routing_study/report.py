@@ -51,13 +51,7 @@ def report(result: dict[str, Any]) -> str:
         ),
         "## Beside them: what explains the lead, not corrected",
         "",
-        *_table(
-            ("comparison", "gain", "95 % interval"),
-            (
-                (pair, f"{c['mean']:+.2f}", f"{c['low']:+.2f} to {c['high']:+.2f}")
-                for pair, c in result["beside"].items()
-            ),
-        ),
+        *_gains_table(result["beside"]),
         "## All systems, macro",
         "",
         *_table(
@@ -116,6 +110,20 @@ def report(result: dict[str, Any]) -> str:
             for system, row in result["with_bm25"].items()
         ),
     )
+    lines += ["## On test queries that no earlier run has seen, merged corpus", ""]
+    left = result["unseen"]
+    lines += _table(
+        ("system", *(f"{name} ({count})" for name, count in left["queries"].items()), "domains"),
+        (
+            (
+                system,
+                *(f"{row[name]:.1f}" for name in left["queries"]),
+                f"{row['domains']:.1f}",
+            )
+            for system, row in left["macro"].items()
+        ),
+    )
+    lines += _gains_table(left["gains"])
     lines += ["## Oracles", "", *_bullets(result["oracles"])]
     lines += ["", "## Latency, one run", "", *_bullets(result["latency"]), "", "## Ablations", ""]
     lines += _table(
@@ -128,6 +136,16 @@ def report(result: dict[str, Any]) -> str:
     lines += _bullets({"adding an expert's pilots": result["ablations"]["add"]})
     if "through_sql" in result:
         lines += ["", "## Through SQL", "", *_bullets(result["through_sql"])]
+    if "recipes" in result:
+        names = list(next(iter(result["recipes"].values())))
+        lines += ["", "## Other ways to train, dev, own domain (others)", ""]
+        lines += _table(
+            ("", *names),
+            (
+                (recipe, *(f"{row[n]['own']:.1f} ({row[n]['others']:.1f})" for n in names))
+                for recipe, row in result["recipes"].items()
+            ),
+        )
     if "lora" in result:
         lines += ["", "## LoRA", "", *_bullets(result["lora"])]
     return "\n".join(lines) + "\n"
@@ -136,6 +154,16 @@ def report(result: dict[str, Any]) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     body = ["| " + " | ".join(row) + " |" for row in rows]
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *body, ""]
+
+
+def _gains_table(gains: dict[str, Any]) -> list[str]:
+    return _table(
+        ("comparison", "gain", "95 % interval"),
+        (
+            (pair, f"{c['mean']:+.2f}", f"{c['low']:+.2f} to {c['high']:+.2f}")
+            for pair, c in gains.items()
+        ),
+    )
 
 
 def _bullets(values: dict[str, Any]) -> list[str]:

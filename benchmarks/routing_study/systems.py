@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -23,11 +23,13 @@ from pgembed.heads import (
     NeighbourHead,
     Pilot,
     PilotHead,
+    Utility,
 )
 from pgembed.judgments import JudgedCollection, JudgedQueries, seeded_share
 from pgembed.metrics import ndcg_of
 from pgembed.model import Vectors
-from pgembed.pilots import best_expert_labels, build_pilots
+from pgembed.pilots import best_expert_labels, build_pilots, references_of
+from pgembed.router_building import ROUTER_QUERIES, TOLD_QUERIES
 from pgembed.router_fitting import Evidence, arm_gains, fit_router
 from pgembed.router_settings import RouterSettings
 from pgembed.soft_fitting import (
@@ -39,9 +41,6 @@ from pgembed.soft_fitting import (
     fit_soft,
 )
 from pgembed.training_data import held_out
-
-ROUTER_QUERIES = 1000
-"""Training queries of a domain that routers see, at most."""
 
 Weights = Mapping[str, NDArray[np.float64]]
 """For each set the weight of each arm for each query: (n, arms)."""
@@ -92,7 +91,7 @@ class World:
         dev = {
             name: pooled(judged.split(name, "dev"), name, setting, arms) for name in size.domains
         }
-        train = {name: _some(judged.split(name, "train"), ROUTER_QUERIES) for name in size.domains}
+        train = {name: _some(judged.split(name, "train"), TOLD_QUERIES) for name in size.domains}
         return cls(
             judged,
             size,
@@ -170,7 +169,8 @@ class System:
     router: ArmRouter
     mode: str
     about: str
-    passes: float = 1.0
+    references: Mapping[str, Vectors] = field(default_factory=dict)
+    """Of each domain, where queries are compared with them."""
 
     def weights(self, each: PooledProblem) -> NDArray[np.float64]:
         """Weights for the queries of a problem, in the order of its arms."""
@@ -235,11 +235,12 @@ def fitted_systems(world: World) -> dict[str, System]:
         found[f"S12 k={k} max"] = _hard(PilotHead(pilots, "max"), "greatest cosine")
     lda = fit_linear_head("lda", world.train, world.own)
     logistic = fit_linear_head("logistic", world.train, world.own)
-    neighbours = _neighbours(world)
+    references = {name: references_of(Z) for name, Z in sorted(world.train.items())}
+    neighbours = _neighbours(references, world.own)
     found |= {
         "S13 LDA": _hard(lda, "domain labels"),
         "S13 logistic": _hard(logistic, "domain labels"),
-        "S13 kNN": _hard(neighbours, "domain labels, 10 neighbours"),
+        "S13 kNN": _hard(neighbours, "domain labels, 10 neighbouring clusters"),
         "S14 logistic on best expert": _hard(_best_expert_head(fair, experts), "instance labels"),
         "S15 utility": _hard(_utility_head(lda, world), "LDA, then the arm of most expected gain"),
         "S16 soft pilots": _soft(PilotHead(paper), world, TEMPERATURES, {}),
@@ -250,11 +251,12 @@ def fitted_systems(world: World) -> dict[str, System]:
         "S16 soft LDA + base, general": _soft(lda, world, LOGIT_TEMPERATURES, STANDING),
     }
     for fallback, name in ((False, "S16 utility, soft"), (True, "S17 utility, soft, fallback")):
-        settings = RouterSettings(kind="utility", posterior="lda", fallback=fallback)
+        settings = RouterSettings(kind="utility", fallback=fallback)
         trained_on: dict[str, tuple[str, ...]] = {n: (n,) for n in world.size.domains}
         trained_on[GENERAL] = world.size.domains
         built = fit_router(world.evidence, settings, trained_on)
-        found[name] = System(built.router, "soft", json.dumps(describe(built.router)))
+        about = json.dumps(describe(built.router))
+        found[name] = System(built.router, "soft", about, built.references)
     return found
 
 
@@ -315,10 +317,9 @@ def _dataset_router(world: World) -> NeighbourHead:
     return NeighbourHead(np.concatenate(list(kept.values())), owners, world.own, neighbours=1)
 
 
-def _neighbours(world: World) -> NeighbourHead:
-    kept = {name: Z[:200] for name, Z in sorted(world.train.items())}
-    owners = tuple(name for name, Z in kept.items() for _ in range(len(Z)))
-    return NeighbourHead(np.concatenate(list(kept.values())), owners, world.own)
+def _neighbours(references: Mapping[str, Vectors], own: Utility) -> NeighbourHead:
+    owners = tuple(name for name, vectors in references.items() for _ in range(len(vectors)))
+    return NeighbourHead(np.concatenate(list(references.values())), owners, own)
 
 
 def _utility_head(head: LinearHead, world: World) -> LinearHead:

@@ -228,15 +228,15 @@ comment on table pgembed.router_domain is
   'Domains that a router tells apart: the log-probability of one is direction . query + bias, up to a constant. Routers kind lda, logistic, utility.';
 comment on column pgembed.router_domain.n is 'Training queries that it was fitted on.';
 
-create table pgembed.router_query (
+create table pgembed.router_reference (
   encoder text not null references pgembed.router on update cascade on delete cascade,
   domain text not null,
   number int not null,
   embedding vector not null check (vector_norm(embedding) > 0),
   primary key (encoder, domain, number)
 );
-comment on table pgembed.router_query is
-  'Base embeddings of training queries: the neighbours that vote in router knn, and what tells queries out of domain.';
+comment on table pgembed.router_reference is
+  'References, centroids of clusters of a domain''s training queries: the neighbours that vote in router knn, and what tells queries out of domain.';
 
 create table pgembed.utility (
   encoder text not null references pgembed.router on update cascade on delete cascade,
@@ -459,7 +459,7 @@ def downgrade() -> None:
     op.execute(
         "drop table pgembed.loopback, pgembed.encode_cache, pgembed.encode_request, pgembed.worker,"
         " pgembed.query_cache, pgembed.planner_cost, pgembed.fusion, pgembed.lexeme,"
-        " pgembed.lexical_statistics, pgembed.click, pgembed.feedback, pgembed.judgment, pgembed.utility, pgembed.router_query, pgembed.router_domain,"
+        " pgembed.lexical_statistics, pgembed.click, pgembed.feedback, pgembed.judgment, pgembed.utility, pgembed.router_reference, pgembed.router_domain,"
         " pgembed.router, pgembed.pilot,"
         " pgembed.expert_domain, pgembed.expert, pgembed.failure, pgembed.stale, pgembed.change, pgembed.collection, pgembed.encoder"
     )

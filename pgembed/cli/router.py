@@ -73,9 +73,10 @@ def build(  # noqa: PLR0913 each option is a parameter
     ] = Aggregate.mean,
     posterior: Annotated[
         Posterior, typer.Option(help="How kind utility tells domains apart.")
-    ] = Posterior.lda,
+    ] = Posterior.logistic,
     neighbours: Annotated[
-        int, typer.Option(min=1, help="Training queries that vote where neighbours tell.")
+        int,
+        typer.Option(min=1, help="Clusters of queries that vote where neighbours tell."),
     ] = 10,
     weight: Annotated[
         list[str] | None,

@@ -23,7 +23,7 @@ def print_router(record: RouterRecord) -> None:
         print_table(("expert", "domain", "queries"), rows)
     if record.domains:
         rows_of_domains = [(each.domain, each.n) for each in record.domains]
-        print_table(("domain", "training queries"), rows_of_domains)
+        print_table(("domain", "queries or clusters"), rows_of_domains)
     if record.utility:
         worth = [(u.domain, u.expert, u.share, u.gain, u.n) for u in record.utility]
         print_table(("domain", "expert", "share", "gain", "dev queries"), worth)
@@ -42,7 +42,7 @@ def _parameters(record: RouterRecord) -> Iterator[str]:
         yield (
             f"Fallback: {_weights(fallback['weights'])} below a similarity of"
             f" {fallback['threshold']:.3f} (width {fallback['width']:g}) to"
-            f" {record.training_queries} training queries"
+            f" {record.references} clusters of training queries"
         )
 
 

@@ -17,7 +17,7 @@ begin
     return query
     with near as (
       select n.domain, n.similarity, max(n.similarity) over () as best
-      from pgembed.nearest_judged(domain_probabilities.encoder, domain_probabilities.query,
+      from pgembed.nearest_references(domain_probabilities.encoder, domain_probabilities.query,
         coalesce((domain_probabilities.parameters ->> 'neighbours')::int, 10)) as n
     ),
     vote as (select v.domain, exp(greatest((v.similarity - v.best) / temperature, -100)) as power from near as v)

@@ -8,7 +8,7 @@ declare
   similarity float8;
 begin
   if threshold is not null then
-    similarity := (select avg(n.similarity) from pgembed.nearest_judged(in_domain.encoder, in_domain.query, 10) as n);
+    similarity := (select avg(n.similarity) from pgembed.nearest_references(in_domain.encoder, in_domain.query, 3) as n);
   end if;
   if similarity is null then
     return 1;
@@ -18,4 +18,4 @@ begin
 end
 $$;
 comment on function pgembed.in_domain(text, jsonb, vector) is
-  'Share, from 0 to 1, of an answer that the router keeps; the rest goes to its fallback. By the mean similarity to the 10 nearest training queries.';
+  'Share, from 0 to 1, of an answer that the router keeps; the rest goes to its fallback. By the mean similarity to the 3 nearest references.';

@@ -20,10 +20,10 @@ begin
   returning r.version into built;
   delete from pgembed.pilot as p where p.encoder = set_router.encoder;
   delete from pgembed.utility as u where u.encoder = set_router.encoder;
-  delete from pgembed.router_query as q where q.encoder = set_router.encoder;
+  delete from pgembed.router_reference as q where q.encoder = set_router.encoder;
   delete from pgembed.router_domain as d where d.encoder = set_router.encoder;
   return built;
 end
 $$;
 comment on function pgembed.set_router(text, text, jsonb, jsonb) is
-  'Installs a router and empties what was built for the last one (pilots, domains, utilities, training queries), for the caller to insert the new rows in the same transaction; returns the version.';
+  'Installs a router and empties what was built for the last one (pilots, domains, utilities, references), for the caller to insert the new rows in the same transaction; returns the version.';

@@ -182,7 +182,7 @@ def _rows(world: World) -> Iterator[tuple[LiteralString, list[Row]]]:
         list(world.utility),
     )
     yield (
-        "insert into pgembed.router_query values ('routed', %s, %s, %s::vector)",
+        "insert into pgembed.router_reference values ('routed', %s, %s, %s::vector)",
         [(domain, n, as_literal(vector)) for n, (domain, vector) in enumerate(world.queries)],
     )
 
@@ -398,7 +398,7 @@ def test_queries_out_of_domain_fall_back(routed_encoder: Connection) -> None:
         assert weights_of(routed_encoder, query, "hard") == {expert: 1}
     routed_encoder.execute("select pgembed.retire_expert('routed', 'beta')")
     assert weights_of(routed_encoder, query, "hard") == {"base": 1}
-    routed_encoder.execute("delete from pgembed.router_query")
+    routed_encoder.execute("delete from pgembed.router_reference")
     assert weights_of(routed_encoder, query) == {"alpha": 0.5, "gamma": 0.5}
 
 

@@ -29,14 +29,16 @@ def test_versions_count_the_builds(shared: Connection) -> None:
 def test_all_tables_are_emptied(shared: Connection) -> None:
     """What was built for this encoder goes, for the caller to insert the new rows."""
     shared.execute("select pgembed.register_encoder('other', repeat('c', 64), 2, 64, 'mean', 'x')")
-    tables = ("pilot", "router_domain", "router_query", "utility")
+    tables = ("pilot", "router_domain", "router_reference", "utility")
     for encoder in ("tiny", "other"):
         shared.execute("select pgembed.set_router(%s, 'utility', '{}')", (encoder,))
         shared.execute("insert into pgembed.pilot values (%s, 'base', 'd', 1, '[1,0]')", (encoder,))
         shared.execute(
             "insert into pgembed.router_domain values (%s, 'd', '[1,0]', 0.5, 1)", (encoder,)
         )
-        shared.execute("insert into pgembed.router_query values (%s, 'd', 0, '[1,0]')", (encoder,))
+        shared.execute(
+            "insert into pgembed.router_reference values (%s, 'd', 0, '[1,0]')", (encoder,)
+        )
         shared.execute(
             "insert into pgembed.utility values (%s, 'd', 'base', 0.0, 1, 1.0)", (encoder,)
         )
@@ -55,7 +57,7 @@ def test_all_tables_are_emptied(shared: Connection) -> None:
         ("router_domain", "('tiny', 'd', null, 0, 1)"),
         ("router_domain", "('tiny', 'd', '[1,0]', 'NaN', 1)"),
         ("router_domain", "('tiny', 'd', '[1,0]', 'inf', 1)"),
-        ("router_query", "('tiny', 'd', 0, '[0,0]')"),
+        ("router_reference", "('tiny', 'd', 0, '[0,0]')"),
         ("utility", "('tiny', 'd', 'nope', 0, 1, 1)"),
         ("utility", "('tiny', 'd', 'base', 'NaN', 1, 1)"),
         ("utility", "('tiny', 'd', 'base', 0, 1, 'NaN')"),
