@@ -54,7 +54,7 @@ from pgembed.lora_settings import LoraSettings
 
 console = Console()
 
-ORACLE_SEEDS = 5
+ORACLE_SEEDS = 3
 """Multi-task experts of different seeds: what the best of several gives by chance."""
 
 
@@ -85,7 +85,7 @@ def run(judged: JudgedCollection, size: Size) -> tuple[dict[str, Any], Installed
     latency = measure_latency(world, systems[OURS], sample)
     found_ablations = ablations(world, tests, systems[OURS])
     latency["add_seconds"] = found_ablations["add"]["lda_and_shares_seconds"]
-    seeds = range(3 if size.name == "quick" else ORACLE_SEEDS)
+    seeds = range(ORACLE_SEEDS)
     by_chance = seed_oracle(workshop, size, merged, seeds)
     result: dict[str, Any] = {
         "about": _about(judged, size),

@@ -157,7 +157,7 @@ def digest(problems: Sequence[TrainingProblem], settings: Any) -> str:
     digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
     for each in problems:
         digest.update(each.name.encode())
-        digest.update(np.ascontiguousarray(each.queries).tobytes())
+        digest.update(json.dumps(each.texts).encode())
         digest.update(str(each.corpus.vectors.shape).encode())
         digest.update(json.dumps([sorted(row.items()) for row in each.positives]).encode())
     return digest.hexdigest()[:16]

@@ -23,7 +23,7 @@ from pgembed.trained import Trained
 
 console = Console()
 
-DOMAINS = ("scifact", "nl2bash", "conala", "nfcorpus_pre")
+DOMAINS = ("scifact", "nl2bash", "conala")
 
 DEFAULT = LinearSettings(rank=RANK)
 
