@@ -161,5 +161,5 @@ def search_target(connection: Connection, name: str) -> SearchTarget:
 def list_collections(connection: Connection) -> list[CollectionStatus]:
     """Every collection, by name, with its counts."""
     with translated():
-        rows = rows_of(connection, "select * from pgembed.collection_status()")
+        rows = rows_of(connection, "select * from pgembed.collection_status()", binary=True)
     return [CollectionStatus(*row) for row in rows]

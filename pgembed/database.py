@@ -68,7 +68,7 @@ def rows_of(
     *,
     binary: bool = False,
 ) -> list[tuple[Any, ...]]:
-    """The rows of a query as tuples.
+    """The rows of a query as tuples; ``binary`` reads times under any DateStyle.
 
     Callers give their connection row factories and cursor classes to suit rows of their own; they
     do not count here.

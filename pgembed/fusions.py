@@ -33,6 +33,7 @@ def list_fusions(connection: Connection) -> list[ServingFusion]:
             " coalesce(f.metrics, '{}') from pgembed.collection as c"
             " left join pgembed.fusion as f on f.collection = c.name order by c.name",
             (DEFAULT.kind, DEFAULT.lexical_weight),
+            binary=True,
         )
     return [ServingFusion(*row) for row in rows]
 

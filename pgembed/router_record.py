@@ -72,6 +72,7 @@ def router_record(connection: Connection, encoder: str) -> RouterRecord | None:
             "select kind, version, built_at, parameters, metrics from pgembed.router"
             " where encoder = %s",
             (encoder,),
+            binary=True,
         )
         if not found:
             return None

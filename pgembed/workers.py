@@ -51,7 +51,7 @@ def list_workers(connection: Connection) -> list[WorkerStatus]:
     with translated():
         return [
             WorkerStatus(*row)
-            for row in rows_of(connection, "select * from pgembed.worker_status()")
+            for row in rows_of(connection, "select * from pgembed.worker_status()", binary=True)
         ]
 
 
@@ -65,7 +65,7 @@ def recent_failures(
         " order by failed_at desc, key limit %(limit)s"
     )
     with translated():
-        rows = rows_of(connection, statement, {"name": collection, "limit": limit})
+        rows = rows_of(connection, statement, {"name": collection, "limit": limit}, binary=True)
     return [Failure(*row) for row in rows]
 
 

@@ -17,15 +17,19 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgembed.collections import list_collections
 from pgembed.database import Connection
 from pgembed.errors import InputError, NotFoundError
+from pgembed.fusions import list_fusions
 from pgembed.loopback import set_up_loopback
 from pgembed.registry import register_encoder
+from pgembed.router_record import router_record
 from pgembed.schema import migrate
 from pgembed.searching import search
 from pgembed.worker import WorkerOptions, run
 from pgembed.worker.counters import Counters
 from pgembed.worker.health import serve
+from pgembed.workers import list_workers, recent_failures
 from tests.databases import url_of
 from tests.sql.support import column, scalar, stale_keys
 from tests.test_cli import Command, pgembed  # noqa: F401 - a fixture
@@ -125,6 +129,33 @@ def test_a_broken_collection_does_not_stop_the_others(papers: Connection) -> Non
     assert stale_keys(papers, "papers") == []
     assert "set_content" in str(counters.last_error)
     assert scalar(papers, "select last_error from pgembed.worker_status()") is not None
+
+
+def test_times_are_read_under_any_datestyle(papers: Connection) -> None:
+    """The status of workers and collections, failures, fusions and the router."""
+    papers.execute(
+        "update pgembed.collection set paused_at = now();"
+        " insert into pgembed.failure (collection, key, error, attempts) values ('papers', '1', 'e', 1);"
+        " insert into pgembed.fusion (collection, kind, lexical_weight) values ('papers', 'rrf', 1);"
+        " select pgembed.set_router('tiny', 'uniform', '{}')"
+    )
+    run(WorkerOptions(url=url_of(papers), once=True))
+
+    def read() -> tuple[object, ...]:
+        record = router_record(papers, "tiny")
+        assert record is not None
+        return (
+            [each.seen_at for each in list_workers(papers)],
+            [each.paused_at for each in list_collections(papers)],
+            [each.failed_at for each in recent_failures(papers)],
+            [each.fitted_at for each in list_fusions(papers)],
+            record.built_at,
+        )
+
+    expected = read()
+    assert all(expected)
+    papers.execute("set datestyle = 'SQL, DMY'")
+    assert read() == expected
 
 
 def test_it_comes_back_after_its_sessions_are_killed(papers: Connection) -> None:
