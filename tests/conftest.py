@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -21,6 +22,10 @@ from pgembed.syncing import sync
 from tests.databases import copied_database
 from tests.encoders.tiny import make_tiny_encoder
 from tests.sql.texts import Worker, working
+
+# Machines may be slow: a timing decides no test.
+hypothesis.settings.register_profile("pgembed", deadline=None)
+hypothesis.settings.load_profile("pgembed")
 
 TEMPLATE = f"pgembed_test_template_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 

@@ -81,9 +81,7 @@ def row(n: int, key: str, content: str, embedding: int | None) -> ChunkRow:
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60)
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(texts, texts, st.one_of(st.none(), st.integers(0, 2))), max_size=8))
 def test_every_text_reads_back_as_it_was(
     staging: Connection, drawn: list[tuple[str, str, int | None]]

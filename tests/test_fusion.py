@@ -37,9 +37,7 @@ from pgembed.model import Judgment
 from pgembed.registry import open_registered
 from pgembed.searching import search
 
-ON_SHARED = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+ON_SHARED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 KINDS = ("zscore", "minmax", "rrf")
 
 SPREAD = {

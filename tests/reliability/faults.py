@@ -278,7 +278,7 @@ def memory_limit(stage: Stage) -> str:
     hungry = WorkerProcess(stage.url, "--batch", "60", limit=(resource.RLIMIT_AS, 260 * 2**20))
     with hungry:
         eventually(lambda: not hungry.running or hungry.errors(), "it ends or complains", 60)
-        said = re.findall(r"(?i)[^\n]*(?:memory|alloc)[^\n]*", hungry.output())
+        said = re.findall(r"(?i)[^\n]*(?:memory|alloc|map segment)[^\n]*", hungry.output())
         assert said, hungry.output()[-2000:]
         ended = "goes on" if hungry.running else f"ends with {hungry.process.returncode}"
         with WorkerProcess(stage.url):

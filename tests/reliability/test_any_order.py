@@ -345,7 +345,6 @@ def test_any_order_of_events_ends_in_step(machine: type[AnyOrder]) -> None:
         settings=settings(
             max_examples=int(thorough or 15),
             stateful_step_count=30,
-            deadline=None,
             derandomize=not thorough,
             phases=tuple(Phase) if thorough else (Phase.generate,),
             suppress_health_check=list(HealthCheck),

@@ -44,9 +44,7 @@ def refusal(connection: Connection, conditions: Any) -> FilterError:
     return error
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(conditions=filters(PAPERS))
 def test_filter_means_what_its_naive_twin_means(
     shared: Connection, conditions: dict[str, Any]
@@ -112,9 +110,7 @@ def shelf(shared: Connection) -> Connection:
     return shared
 
 
-@settings(
-    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pair=shelf_filters())
 def test_filter_means_what_its_sql_means(shelf: Connection, pair: Pair) -> None:
     """Every operator on every kind of column finds what SQL written another way finds."""
@@ -446,9 +442,7 @@ def test_backslashes_under_the_old_setting(shared: Connection) -> None:
     assert column(shared, f"select id from papers as s where {condition}".encode()) == [9]
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     conditions=st.recursive(
         st.none()

@@ -421,9 +421,7 @@ def test_nul_is_refused(stocked: Connection, conditions: Any) -> None:
         search(stocked, "papers", vector, filter=conditions)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     payload=st.text(
         st.sampled_from("'\"\\$%;-/*(){}[].,:?@|&=<>sILEU1 \n\u2019")

@@ -63,9 +63,7 @@ texts = st.lists(
 )
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     bodies=texts,
     query=st.lists(st.sampled_from([*WORDS, "absent"]), max_size=7),

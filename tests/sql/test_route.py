@@ -213,7 +213,7 @@ def assert_same_weights(one: Mapping[str, float], other: Mapping[str, float]) ->
 def many_worlds(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """What the tests of random worlds share."""
     fixture = HealthCheck.function_scoped_fixture
-    return settings(max_examples=examples, deadline=None, suppress_health_check=[fixture])
+    return settings(max_examples=examples, suppress_health_check=[fixture])
 
 
 @many_worlds(120)

@@ -35,7 +35,6 @@ QUERY = "(select embedding::vector from pgembed_data.papers where id = 6)"
 ALL_PAPERS = "select * from pgembed.search('papers', {}, 1000{})"
 ON_SHARED = settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

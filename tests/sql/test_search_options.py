@@ -17,7 +17,6 @@ from tests.sql.test_search import hits, near_cluster, plan_of, random_query
 
 ON_SHARED = settings(
     max_examples=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 RANK, SCORE, FIELDS, CURSOR = 1, 2, 7, 8
