@@ -18,7 +18,7 @@ from pgembed.descent import LinearSettings
 from pgembed.distillation import ListedScores
 from pgembed.linear import train_linear
 from pgembed.linear_expert import LinearExpert
-from pgembed.metrics import best_of_chunks
+from pgembed.metrics import best_of_chunks, ndcg_of
 from pgembed.trained import Trained
 
 console = Console()
@@ -48,23 +48,30 @@ def recipes(workshop: Workshop, size: Size, domains: Sequence[str] = DOMAINS) ->
     The teacher is BM25 and the domain's own linear expert, z-scores in equal parts.
     """
     bm25 = Bm25(workshop.judged, size)
-    found: dict[str, Any] = {}
+    dev = {name: workshop.judged.split(name, "dev") for name in workshop.domains}
+    found: dict[str, Any] = {"base": {}}
+    base = {
+        n: ndcg_of(each.vectors, workshop.judged.corpus, each.relevant) for n, each in dev.items()
+    }
     for name in domains:
+        found["base"][name] = _row({n: 100 * float(each.mean()) for n, each in base.items()}, name)
         problem = with_negatives(workshop.problems[name])
         taught = replace(problem, teacher=teacher(workshop, name, bm25))
         for recipe, settings in RECIPES.items():
             learns = taught if settings.distillation else problem
             expert = _made(workshop, name, learns, settings)
             scores = {
-                each: 100 * float(scores_of(expert, dev, workshop.judged).mean())
-                for each in workshop.domains
-                if (dev := workshop.judged.split(each, "dev"))
+                n: 100 * float(scores_of(expert, each, workshop.judged).mean())
+                for n, each in dev.items()
             }
-            own = scores.pop(name)
-            row = {"own": round(own, 2), "others": round(float(np.mean(list(scores.values()))), 2)}
-            found.setdefault(recipe, {})[name] = row
-            console.print(f"{name}, {recipe}: {row}")
+            found.setdefault(recipe, {})[name] = _row(scores, name)
+            console.print(f"{name}, {recipe}: {found[recipe][name]}")
     return found
+
+
+def _row(scores: dict[str, float], name: str) -> dict[str, float]:
+    others = [value for domain, value in scores.items() if domain != name]
+    return {"own": round(scores[name], 2), "others": round(float(np.mean(others)), 2)}
 
 
 def _made(
