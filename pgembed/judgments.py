@@ -74,6 +74,11 @@ class JudgedQueries:
             tuple(self.relevant[row] for row in rows),
         )
 
+    def sample(self, at_most: int) -> JudgedQueries:
+        """At most so many, ordered by a seeded hash: any first ones are a sample, too."""
+        rows = sorted(range(len(self)), key=lambda row: seeded_share(self.texts[row]))
+        return self.take(rows[:at_most])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedCollection:

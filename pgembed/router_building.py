@@ -20,7 +20,7 @@ from pgembed.heads import (
     NeighbourHead,
     PilotHead,
 )
-from pgembed.judgments import JudgedCollection, JudgedQueries, one_encoder, seeded_share
+from pgembed.judgments import JudgedCollection, JudgedQueries, one_encoder
 from pgembed.metrics import ndcg_of
 from pgembed.pilots import build_pilots, references_of
 from pgembed.router import Router
@@ -192,8 +192,8 @@ def _evidence(
     judged: Sequence[JudgedCollection], router: Router, only: Sequence[Part] | None = None
 ) -> Evidence:
     parts = only or parts_of(judged)
-    train = {part.label: _some(part.train, TOLD_QUERIES) for part in parts if len(part.train)}
-    scored = {name: _some(queries, ROUTER_QUERIES) for name, queries in train.items()}
+    train = {part.label: part.train.sample(TOLD_QUERIES) for part in parts if len(part.train)}
+    scored = {name: queries.sample(ROUTER_QUERIES) for name, queries in train.items()}
     collections = {part.label: part.collection for part in parts}
     dev = [
         PooledProblem(
@@ -205,7 +205,7 @@ def _evidence(
             )
         )
         for part in parts
-        if len(queries := _some(part.dev, ROUTER_QUERIES))
+        if len(queries := part.dev.sample(ROUTER_QUERIES))
     ]
     if not train or not dev:
         raise TrainingError("a router needs judged queries in splits train and dev")
@@ -230,9 +230,3 @@ def _routed_gain(router: ArmRouter, problems: Sequence[RoutingProblem]) -> Inter
         routed.append(ndcg_of(mixed, problem.corpus, problem.relevant))
     strata = np.repeat(np.arange(len(problems)), [len(scores) for scores in base])
     return paired_bootstrap(np.concatenate(base), np.concatenate(routed), strata=strata)
-
-
-def _some(queries: JudgedQueries, at_most: int) -> JudgedQueries:
-    """At most so many of the queries, ordered by a seeded hash: any first ones are a sample."""
-    rows = sorted(range(len(queries)), key=lambda row: seeded_share(queries.texts[row]))
-    return queries.take(rows[:at_most])

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.data import RESULTS, require_shared, server
 from benchmarks.routing_study.sets import FULL, open_study, read_study
 from pgembed.heads import NeighbourHead
-from pgembed.judgments import JudgedCollection, JudgedQueries, seeded_share
+from pgembed.judgments import JudgedCollection
 from pgembed.model import Vectors
 from pgembed.pilots import references_of
 
@@ -37,7 +37,7 @@ WAYS: dict[str, Callable[[Vectors], Vectors]] = {
 
 def compare(judged: JudgedCollection) -> dict[str, Any]:
     """Each way with each number of neighbours."""
-    train = {name: _shuffled(judged.split(name, "train")) for name in FULL.domains}
+    train = {name: judged.split(name, "train").sample(FULL.train).vectors for name in FULL.domains}
     dev = {name: judged.split(name, "dev").vectors for name in FULL.domains}
     strangers = {name: judged.split(name, "test").vectors for name in FULL.without_expert}
     found = {}
@@ -48,11 +48,6 @@ def compare(judged: JudgedCollection) -> dict[str, Any]:
             found[f"{way}, nearest {nearest}"] = row
             console.print(f"{way}, nearest {nearest}: {row}")
     return found
-
-
-def _shuffled(queries: JudgedQueries) -> Vectors:
-    rows = sorted(range(len(queries)), key=lambda row: seeded_share(queries.texts[row]))
-    return queries.take(rows).vectors
 
 
 def _row(

@@ -91,7 +91,7 @@ class World:
         dev = {
             name: pooled(judged.split(name, "dev"), name, setting, arms) for name in size.domains
         }
-        train = {name: _some(judged.split(name, "train"), TOLD_QUERIES) for name in size.domains}
+        train = {name: judged.split(name, "train").sample(TOLD_QUERIES) for name in size.domains}
         return cls(
             judged,
             size,
@@ -155,11 +155,6 @@ def _cross_fitted(workshop: Workshop, name: str) -> tuple[Vectors, NDArray[np.fl
     scores = np.column_stack(columns)
     np.savez(file, Z=queries.vectors, scores=scores)
     return queries.vectors, scores
-
-
-def _some(queries: JudgedQueries, at_most: int) -> JudgedQueries:
-    rows = sorted(range(len(queries)), key=lambda row: seeded_share(queries.texts[row]))
-    return queries.take(rows[:at_most])
 
 
 @dataclass(frozen=True, slots=True)
