@@ -24,6 +24,9 @@ SCREENING_ERROR = np.float32(1e-5)
 
 Matrix = NDArray[np.float64]
 
+Embeddings = Vectors | Matrix
+"""Base query vectors: float32, shape (n, dimensions), unit length; or their ``directions_of``."""
+
 Utility = Mapping[str, Mapping[str, float]]
 """For each domain the share of each arm: at least 0, and 1 in sum."""
 
@@ -39,10 +42,10 @@ class Head(Protocol):
     def labels(self) -> tuple[str, ...]:
         """What ``scores`` has columns for: experts, or domains."""
 
-    def scores(self, Z: Vectors) -> Matrix:
+    def scores(self, Z: Embeddings) -> Matrix:
         """How well each label fits each query: (n, labels), in the unit of the kind."""
 
-    def shares(self, Z: Vectors, temperature: float) -> Matrix:
+    def shares(self, Z: Embeddings, temperature: float) -> Matrix:
         """Share of each arm for each query: (n, arms), rows sum to 1.
 
         Args:
@@ -50,7 +53,7 @@ class Head(Protocol):
             temperature: scores are divided by it before the softmax.
         """
 
-    def reason(self, z: Vector, temperature: float) -> str:
+    def reason(self, z: Vector | Matrix, temperature: float) -> str:
         """In words why one query gets its shares."""
 
 
@@ -100,7 +103,7 @@ class PilotHead:
         """Experts with a pilot."""
         return self.arms
 
-    def scores(self, Z: Vectors) -> Matrix:
+    def scores(self, Z: Embeddings) -> Matrix:
         """Similarity of each expert, (n, experts)."""
         if not self.arms:
             return np.zeros((len(Z), 0))
@@ -111,11 +114,11 @@ class PilotHead:
         means: Matrix = np.add.reduceat(similar, self.starts, axis=1) / counts
         return means
 
-    def shares(self, Z: Vectors, temperature: float) -> Matrix:
+    def shares(self, Z: Embeddings, temperature: float) -> Matrix:
         """Softmax of the similarities."""
         return softmax(self.scores(Z) / temperature)
 
-    def reason(self, z: Vector, temperature: float) -> str:
+    def reason(self, z: Vector | Matrix, temperature: float) -> str:
         """Which expert's pilots are most similar, and by how much."""
         if not self.arms:
             return "no expert has pilot embeddings, so the base answers"
@@ -140,32 +143,34 @@ class LinearHead:
     """Shape (domains,)."""
     utility: Utility
     arms: tuple[str, ...] = field(init=False)
+    arm_shares: Matrix = field(init=False, repr=False)
+    """The utility as a matrix, (domains, arms)."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arms", arms_of(self.domains, self.utility))
+        arms = arms_of(self.domains, self.utility)
+        object.__setattr__(self, "arms", arms)
+        object.__setattr__(self, "arm_shares", share_matrix(self.domains, arms, self.utility))
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The domains."""
         return self.domains
 
-    def scores(self, Z: Vectors) -> Matrix:
+    def scores(self, Z: Embeddings) -> Matrix:
         """Log-probability of each domain up to a constant of the query, (n, domains)."""
         if not self.domains:
             return np.zeros((len(Z), 0))
         return directions_of(Z) @ self.directions.T + self.biases
 
-    def probabilities(self, Z: Vectors, temperature: float) -> Matrix:
+    def probabilities(self, Z: Embeddings, temperature: float) -> Matrix:
         """How likely a query is of each domain, (n, domains)."""
         return softmax(self.scores(Z) / temperature)
 
-    def shares(self, Z: Vectors, temperature: float) -> Matrix:
+    def shares(self, Z: Embeddings, temperature: float) -> Matrix:
         """Probabilities of the domains times the shares of their arms."""
-        return self.probabilities(Z, temperature) @ share_matrix(
-            self.domains, self.arms, self.utility
-        )
+        return self.probabilities(Z, temperature) @ self.arm_shares
 
-    def reason(self, z: Vector, temperature: float) -> str:
+    def reason(self, z: Vector | Matrix, temperature: float) -> str:
         """Which domain is most likely, and how likely."""
         return _likeliest(self.domains, self.probabilities(z[None], temperature)[0])
 
@@ -182,6 +187,8 @@ class NeighbourHead:
     neighbours: int = 10
     domains: tuple[str, ...] = field(init=False)
     arms: tuple[str, ...] = field(init=False)
+    arm_shares: Matrix = field(init=False, repr=False)
+    """The utility as a matrix, (domains, arms)."""
     known: References = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -190,28 +197,28 @@ class NeighbourHead:
         domains = tuple(sorted(set(self.owners)))
         object.__setattr__(self, "known", References(self.references))
         object.__setattr__(self, "domains", domains)
-        object.__setattr__(self, "arms", arms_of(domains, self.utility))
+        arms = arms_of(domains, self.utility)
+        object.__setattr__(self, "arms", arms)
+        object.__setattr__(self, "arm_shares", share_matrix(domains, arms, self.utility))
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The domains."""
         return self.domains
 
-    def scores(self, Z: Vectors) -> Matrix:
+    def scores(self, Z: Embeddings) -> Matrix:
         """Share of each domain among the neighbours, (n, domains)."""
         return self.probabilities(Z, np.inf)
 
-    def shares(self, Z: Vectors, temperature: float) -> Matrix:
+    def shares(self, Z: Embeddings, temperature: float) -> Matrix:
         """Probabilities of the domains times the shares of their arms."""
-        return self.probabilities(Z, temperature) @ share_matrix(
-            self.domains, self.arms, self.utility
-        )
+        return self.probabilities(Z, temperature) @ self.arm_shares
 
-    def reason(self, z: Vector, temperature: float) -> str:
+    def reason(self, z: Vector | Matrix, temperature: float) -> str:
         """Which domain is most likely, and how likely."""
         return _likeliest(self.domains, self.probabilities(z[None], temperature)[0])
 
-    def probabilities(self, Z: Vectors, temperature: float) -> Matrix:
+    def probabilities(self, Z: Embeddings, temperature: float) -> Matrix:
         """Votes for each domain, which count the more the closer the neighbour: (n, domains)."""
         votes = np.zeros((len(Z), len(self.domains)))
         if not self.domains:
@@ -239,25 +246,30 @@ class ConstantHead:
         """None: the query does not matter."""
         return ()
 
-    def scores(self, Z: Vectors) -> Matrix:
+    def scores(self, Z: Embeddings) -> Matrix:
         """Nothing is compared, (n, 0)."""
         return np.zeros((len(Z), 0))
 
-    def shares(self, Z: Vectors, temperature: float) -> Matrix:
+    def shares(self, Z: Embeddings, temperature: float) -> Matrix:
         """The weights, whatever the query and the temperature."""
         row = np.asarray([self.weights[arm] for arm in self.arms], dtype=np.float64)
         return np.tile(row / row.sum() if len(row) else row, (len(Z), 1))
 
-    def reason(self, z: Vector, temperature: float) -> str:
+    def reason(self, z: Vector | Matrix, temperature: float) -> str:
         """That the query does not matter."""
         if not self.arms:
             return "the router has no active expert, so the base answers"
         return "the router gives every query the same experts"
 
 
-def directions_of(Z: Vectors) -> Matrix:
-    """Unit vectors in double precision: a temperature magnifies what single leaves of length."""
-    return unit(Z.astype(np.float64))
+def directions_of(Z: Embeddings) -> Matrix:
+    """Unit vectors in double precision: a temperature magnifies what single leaves of length.
+
+    What is in double precision already is taken as it is: whoever asks several times asks with
+    the directions.
+    """
+    directions: Matrix = Z if Z.dtype == np.float64 else unit(Z.astype(np.float64))  # type: ignore[assignment]
+    return directions
 
 
 def softmax(logits: Matrix) -> Matrix:
@@ -281,9 +293,9 @@ class References:
     def __post_init__(self) -> None:
         vectors = np.asarray(self.vectors, dtype=np.float32)
         object.__setattr__(self, "vectors", vectors)
-        object.__setattr__(self, "units", directions_of(vectors).astype(np.float32))
+        object.__setattr__(self, "units", unit(vectors.astype(np.float64)).astype(np.float32))
 
-    def nearest(self, Z: Vectors, k: int) -> tuple[NDArray[np.intp], Matrix]:
+    def nearest(self, Z: Embeddings, k: int) -> tuple[NDArray[np.intp], Matrix]:
         """Rows of the k nearest to each query, and their cosines: both (n, min(k, r)).
 
         Equal cosines go to the earlier row.

@@ -24,7 +24,7 @@ class LoraSettings(CandidateSettings):
     targets: tuple[str, ...] = ("query", "value")
     """Projections with an adapter: query, key, value, attention_output, intermediate, output."""
     layers: Layers = "upper"
-    learning_rate: float = 3e-4
+    learning_rate: float = 3e-3
     """Peak of the one-cycle schedule."""
     weight_decay: float = 0.01
     steps: int = 600

@@ -77,19 +77,22 @@ class Router:
             return self._model(encoder).encode_query(texts)
         return self._bank(encoder).start(texts)
 
-    def query_vector(self, z: Vector | States, mode: Mode = "soft") -> tuple[Vector, Route]:
+    def query_vector(
+        self, z: Vector | States, mode: Mode = "soft", *, explained: bool = True
+    ) -> tuple[Vector, Route]:
         """The vector to search with, unit(sum of w_e e(z)), and the route that led to it.
 
         Args:
             z: base embedding of one query, or what ``encode`` returned for it.
             mode: as for ``route``.
+            explained: whether the route says why, too.
 
         Raises:
             NotFoundError: there is no active expert of that name.
             InputError: a LoRA expert has weight, but only the base embedding is given.
         """
         base = z.base[0] if isinstance(z, States) else z
-        route = self.route(base, mode)
+        route = self.policy.route(base, mode, explained=explained)
         if set(route.weights) == {BASE}:
             return base, route
         mixed = route.weights.get(BASE, 0.0) * base.astype(np.float64)

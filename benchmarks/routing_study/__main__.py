@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ from benchmarks.routing_study.cards import write_cards
 from benchmarks.routing_study.confirming import confirmed
 from benchmarks.routing_study.experts import Workshop
 from benchmarks.routing_study.installing import install_and_evaluate
-from benchmarks.routing_study.latency import measure_latency
+from benchmarks.routing_study.latency import measure_latency, measure_routed
 from benchmarks.routing_study.lexical import Bm25, lexical_block
-from benchmarks.routing_study.lora import lora_block
+from benchmarks.routing_study.lora import both_kinds, train_lora_expert
 from benchmarks.routing_study.measuring import (
     Measured,
     Scores,
@@ -46,11 +47,18 @@ from benchmarks.routing_study.sets import (
     settings_of,
 )
 from benchmarks.routing_study.systems import World, pooled
-from benchmarks.routing_study.verdicts import OURS, PAPER, Figures, beside, registered, verdicts
+from benchmarks.routing_study.verdicts import (
+    BASE,
+    OURS,
+    PAPER,
+    Figures,
+    beside,
+    registered,
+    verdicts,
+)
 from pgembed.arm_router import mix
 from pgembed.database import Connection
 from pgembed.judgments import JudgedCollection
-from pgembed.lora_settings import LoraSettings
 
 console = Console()
 
@@ -81,8 +89,7 @@ def run(judged: JudgedCollection, size: Size) -> tuple[dict[str, Any], Installed
     tests = {
         name: pooled(judged.split(name, "test"), name, merged, world.arms) for name in size.sets
     }
-    sample = [text for name in size.domains for text in judged.split(name, "test").texts[:40]]
-    latency = measure_latency(world, systems[OURS], sample)
+    latency = measure_latency(world, systems[OURS], _sample(judged, size))
     found_ablations = ablations(world, tests, systems[OURS])
     latency["add_seconds"] = found_ablations["add"]["lda_and_shares_seconds"]
     seeds = range(ORACLE_SEEDS)
@@ -104,8 +111,35 @@ def run(judged: JudgedCollection, size: Size) -> tuple[dict[str, Any], Installed
     }
     result["with_bm25"] = _with_bm25(judged, size, world, systems)
     result["about"]["seconds"] = round(time.perf_counter() - started)
-    first = measured["merged"][0]
-    return result, lambda c: install_and_evaluate(c, judged, world, systems[OURS], first)
+    scores, modes = measured["merged"][0].scores, {"base": BASE, "soft": OURS}
+    return result, lambda c: install_and_evaluate(c, judged, world, systems[OURS], scores, modes)
+
+
+def add_lora(
+    connection: Connection, judged: JudgedCollection, size: Size, *, through_sql: bool
+) -> dict[str, Any]:
+    """The last result, with arms of both kinds measured beside it."""
+    result: dict[str, Any] = json.loads(_file(size).read_text())
+    merged, _ = settings_of(judged, size)
+    workshop = Workshop.of(judged, size.domains)
+    both = both_kinds(workshop, size, merged, World.of(workshop, size, merged, 0))
+    ours = both.systems[OURS]
+    result["lora"] = both.result | {
+        "latency": measure_routed(both.world, ours, _sample(judged, size))
+    }
+    _write(result, size)
+    if through_sql:
+        found = install_and_evaluate(
+            connection, judged, both.world, ours, both.scores, {"soft": OURS}
+        )
+        result["lora"]["through_sql"] = found
+        _write(result, size)
+    return result
+
+
+def _sample(judged: JudgedCollection, size: Size) -> list[str]:
+    """Queries to measure latency with."""
+    return [text for name in size.domains for text in judged.split(name, "test").texts[:40]]
 
 
 def _averaged(seeds: Sequence[Measured]) -> dict[str, Scores]:
@@ -221,7 +255,7 @@ def _with_bm25(
 
     def vectors_of(system: Any, queries: Any) -> Any:
         weights = system.router.weights(queries.vectors, system.mode)
-        return mix(queries.vectors, weights, world.arms.vectors(queries.vectors))
+        return mix(queries.vectors, weights, world.arms.vectors(queries))
 
     return lexical_block(judged, size, chosen, vectors_of, Bm25(judged, size))
 
@@ -235,9 +269,13 @@ def main() -> None:
     parser.add_argument("--no-sql", action="store_true", help="do not evaluate through SQL")
     parser.add_argument("--recipes", action="store_true", help="train otherwise, too")
     parser.add_argument(
-        "--lora", nargs="*", default=[], metavar="DOMAIN", help="train LoRA experts of these, too"
+        "--lora",
+        action="store_true",
+        help="add LoRA experts to the last results",
     )
-    parser.add_argument("--lora-steps", type=int, default=300, help="steps of each")
+    parser.add_argument(
+        "--train-lora", nargs="+", metavar="NAME", help="train LoRA experts: domains, or general"
+    )
     options = parser.parse_args()
     require_shared()
     size = QUICK if options.quick else FULL
@@ -247,6 +285,15 @@ def main() -> None:
         console.print(f"{len(judged.keys)} documents, {len(judged.corpus.vectors)} chunks")
         if options.train_only is not None:
             _train(judged, size, options.train_only)
+            return
+        if options.train_lora is not None:
+            workshop = Workshop.of(judged, size.domains)
+            for name in options.train_lora:
+                train_lora_expert(workshop, name)
+            return
+        if options.lora:
+            result = add_lora(connection, judged, size, through_sql=not options.no_sql)
+            console.print(report(result), markup=False)
             return
         result, installed = run(judged, size)
         _write(result, size)
@@ -260,21 +307,20 @@ def main() -> None:
             workshop = Workshop.of(judged, size.domains)
             result["recipes"] = recipes(workshop, size)
             _write(result, size)
-        if options.lora:
-            workshop = Workshop.of(judged, options.lora)
-            settings = LoraSettings(steps=options.lora_steps, learning_rate=1e-3)
-            result["lora"] = lora_block(workshop, options.lora, settings)
-            _write(result, size)
         connection.close()
     console.print(report(result), markup=False)
 
 
 def _write(result: dict[str, Any], size: Size) -> None:
-    name = "routing_study" if size is FULL else "routing_study_quick"
+    file = _file(size)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, default=float) + "\n")
-    (RESULTS / f"{name}.md").write_text(report(result))
-    plots(result, name)
+    file.write_text(json.dumps(result, indent=1, default=float) + "\n")
+    file.with_suffix(".md").write_text(report(result))
+    plots(result, file.stem)
+
+
+def _file(size: Size) -> Path:
+    return RESULTS / ("routing_study.json" if size is FULL else "routing_study_quick.json")
 
 
 def _train(judged: JudgedCollection, size: Size, seed: int) -> None:

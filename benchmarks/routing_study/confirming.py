@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.data import read_set, sampled
 from benchmarks.routing_study.experts import Workshop
 from benchmarks.routing_study.sets import Setting, Size
-from benchmarks.routing_study.systems import System, World, dataset_oracle, pooled
+from benchmarks.routing_study.systems import System, World, best_on_dev, pooled
 from benchmarks.routing_study.verdicts import (
     BASE,
     MULTITASK,
@@ -103,7 +103,7 @@ def _scores(
     systems: Mapping[str, System],
 ) -> dict[str, dict[str, Any]]:
     chosen = (BASE, MULTITASK, PAPER, "S13 LDA", "S13 logistic", WITHOUT_FALLBACK, OURS)
-    oracle = dataset_oracle(world)
+    oracle = best_on_dev(world)
     found: dict[str, dict[str, Any]] = {name: {} for name in (*chosen, ORACLE)}
     for name, each in queries.items():
         problem = pooled(each, name, setting, world.arms)

@@ -63,6 +63,31 @@ Timed = dict[str, list[tuple[float, float]]]
 """CPU and wall seconds of each round, by what was run."""
 
 
+def measure_routed(world: World, system: System, texts: Sequence[str]) -> dict[str, object]:
+    """The same for one router over arms of both kinds, as queries are answered."""
+    encoder = open_encoder("minilm", threads=1)
+    router = Router(system.router, world.arms.by_name, encoder.spec)
+    queries = list(texts)[:QUERIES]
+    taken: list[float] = []
+
+    def base() -> None:
+        for text in queries:
+            encoder.encode_query([text])
+
+    def routed() -> None:
+        for text in queries:
+            encoded = router.encode([text], encoder)
+            taken.append(router.query_vector(encoded, "soft")[1].passes)
+
+    with threadpool_limits(limits=1):
+        timed = _in_turns({"base": base, "routed": routed})
+    return {
+        "arms": len(world.arms.names),
+        "passes": round(statistics.mean(taken), 3),
+        **_figures(timed, len(queries)),
+    }
+
+
 def _in_turns(runs: dict[str, Callable[[], None]]) -> Timed:
     timed: Timed = {name: [] for name in runs}
     for _ in range(ROUNDS):

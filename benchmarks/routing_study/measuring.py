@@ -13,7 +13,7 @@ from benchmarks.routing_study.sets import Setting, Size
 from benchmarks.routing_study.systems import (
     System,
     World,
-    dataset_oracle,
+    best_on_dev,
     fitted_systems,
     pooled,
     single,
@@ -71,14 +71,14 @@ def measure_all(
     """Every system on the test queries of every set."""
     tests = {name: workshop.judged.split(name, "test") for name in size.sets}
     problems = {name: pooled(queries, name, setting, world.arms) for name, queries in tests.items()}
-    oracle = dataset_oracle(world)
+    oracle = best_on_dev(world)
     scores: dict[str, Scores] = {name: {} for name in systems}
     arms: dict[str, NDArray[np.float64]] = {}
     for name, each in problems.items():
         weights = np.stack([system.weights(each) for system in systems.values()])
         for row, system in zip(each.ndcg(weights), systems, strict=True):
             scores[system][name] = row
-        arms[name] = _alone(each)
+        arms[name] = alone(each)
     wide = workshop.general(0, wide=True).expert
     scores["S2 multi-task, wide"] = {
         name: ndcg_of(wide.apply(q.vectors), setting.corpora[name][0], setting.relevant(name, q))
@@ -104,7 +104,7 @@ def measure_all(
     )
 
 
-def _alone(each: PooledProblem) -> NDArray[np.float64]:
+def alone(each: PooledProblem) -> NDArray[np.float64]:
     """nDCG@10 of each arm by itself: (arms, n)."""
     count = len(each.problem.relevant)
     return each.ndcg(np.repeat(np.eye(len(each.arms))[:, None, :], count, axis=1))
@@ -169,7 +169,7 @@ def subset_oracle(problems: Mapping[str, PooledProblem], size: Size, count: int)
 
     As many arms as there are seeds in ``seed_oracle``: the best of more is better by chance.
     """
-    alone = {name: _alone(problems[name]) for name in size.domains}
+    alone = {name: alone(problems[name]) for name in size.domains}
     arms = len(next(iter(alone.values())))
     means = []
     for draw in range(SUBSETS):
@@ -196,7 +196,7 @@ def split_judgment_oracle(
         halves = [
             [dict(sorted(relevant[row].items())[start::2]) for row in rows] for start in (0, 1)
         ]
-        vectors = world.arms.vectors(queries.vectors[rows])
+        vectors = world.arms.vectors(queries.take(rows))
         corpus = setting.corpora[name][0]
         first, second = (
             np.stack([ndcg_of(vectors[arm], corpus, half) for arm in world.arms.names])

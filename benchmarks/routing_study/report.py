@@ -147,8 +147,44 @@ def report(result: dict[str, Any]) -> str:
             ),
         )
     if "lora" in result:
-        lines += ["", "## LoRA", "", *_bullets(result["lora"])]
+        lines += ["", *_lora(result["lora"], about)]
     return "\n".join(lines) + "\n"
+
+
+def _lora(found: dict[str, Any], about: dict[str, Any]) -> list[str]:
+    """Arms of both kinds."""
+    sets = (*about["domains"], *about["without_expert"])
+    passes = found["passes"]
+    lines = ["## Linear and LoRA experts together, merged corpus, first seed", ""]
+    lines += _table(
+        ("system", "domains", "without expert", "passes", *sets),
+        (
+            (
+                system,
+                f"{row['domains']:.1f}",
+                f"{row['without_expert']:.1f}",
+                f"{passes[system]:.2f}" if system in passes else "",
+                *(f"{found['sets'][system][name]:.1f}" for name in sets),
+            )
+            for system, row in found["macro"].items()
+        ),
+    )
+    lines += _table(
+        ("compared with", *next(iter(found["targets"].values()))),
+        (
+            (
+                words,
+                *(
+                    f"{row['measured']['points']:+.1f}: {'yes' if row['met'] else '**no**'}"
+                    for row in targets.values()
+                ),
+            )
+            for words, targets in found["targets"].items()
+        ),
+    )
+    lines += _gains_table(found["gains"])
+    kept = ("dataset_oracle", "parameters", "training", "latency", "through_sql")
+    return [*lines, *_bullets({key: found[key] for key in kept if key in found})]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

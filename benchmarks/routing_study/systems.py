@@ -15,6 +15,9 @@ from benchmarks.routing_study.experts import FOLDER, GENERAL, Made, Workshop
 from benchmarks.routing_study.sets import Setting, Size
 from pgembed.arm_router import ArmRouter
 from pgembed.domain_heads import fit_linear_head
+from pgembed.encoders import open_encoder
+from pgembed.encoders.bank import AdapterBank
+from pgembed.experts import AnyExpert
 from pgembed.heads import (
     BASE,
     ConstantHead,
@@ -26,6 +29,7 @@ from pgembed.heads import (
     Utility,
 )
 from pgembed.judgments import JudgedCollection, JudgedQueries, seeded_share
+from pgembed.lora_expert import LoraExpert
 from pgembed.metrics import ndcg_of
 from pgembed.model import Vectors
 from pgembed.pilots import best_expert_labels, build_pilots, references_of
@@ -46,25 +50,52 @@ Weights = Mapping[str, NDArray[np.float64]]
 """For each set the weight of each arm for each query: (n, arms)."""
 
 
+LORA = "_lora"
+"""Ends the names of LoRA arms: what comes before is that of the linear arm of the same queries."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Arms:
     """Base, the experts, and the multi-task expert."""
 
     made: Mapping[str, Made]
+    loras: Mapping[str, LoraExpert] = field(default_factory=dict)
+    bank: AdapterBank = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bank", AdapterBank.open(open_encoder("minilm")))
+        for name, expert in self.loras.items():
+            self.bank.add(name, expert)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Base included."""
-        return tuple(sorted({BASE, *self.made}))
+        return tuple(sorted({BASE, *self.made, *self.loras}))
+
+    @property
+    def by_name(self) -> dict[str, AnyExpert]:
+        """All but base."""
+        return {**{name: made.expert for name, made in self.made.items()}, **self.loras}
+
+    @property
+    def passes(self) -> NDArray[np.float64]:
+        """Of the encoder, that each arm takes beyond the base's: (arms,)."""
+        return np.asarray([self.bank.cost(n) if n in self.loras else 0.0 for n in self.names])
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """Those of one domain."""
+        """Linear ones of one domain."""
         return tuple(sorted(set(self.made) - {GENERAL}))
 
-    def vectors(self, Z: Vectors) -> dict[str, Vectors]:
+    def vectors(self, queries: JudgedQueries) -> dict[str, Vectors]:
         """Query vectors of every arm."""
-        return {BASE: Z, **{name: made.expert.apply(Z) for name, made in self.made.items()}}
+        Z = queries.vectors
+        found = {BASE: Z, **{name: made.expert.apply(Z) for name, made in self.made.items()}}
+        if self.loras:
+            states, rows = self.bank.start(queries.texts), range(len(queries))
+            for name in self.loras:
+                found[name] = self.bank.finish(states, rows, [name] * len(queries))
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +147,7 @@ def pooled(queries: JudgedQueries, name: str, setting: Setting, arms: Arms) -> P
     """Queries of a set as every arm sees them."""
     corpus = setting.corpora[name][0]
     relevant = setting.relevant(name, queries)
-    return PooledProblem(RoutingProblem(name, arms.vectors(queries.vectors), relevant, corpus))
+    return PooledProblem(RoutingProblem(name, arms.vectors(queries), relevant, corpus))
 
 
 @cache
@@ -217,27 +248,27 @@ def fitted_systems(world: World) -> dict[str, System]:
     paper = build_pilots(fair, experts)
     literal, raw = _literal_pilots(fair, experts)
     found: dict[str, System] = {
-        "S7 uniform mixture": _fixed(dict.fromkeys(experts, 1.0), "all experts alike"),
-        "S8 DatasetRouter": _hard(_dataset_router(world), "1-NN over 100 queries a domain"),
-        "S9 RouterRetriever": _hard(PilotHead(paper), "mean cosine, k=1, ties dropped"),
-        "S9 literal": _hard(PilotHead(literal), "mean cosine, first expert wins ties"),
-        "S10 code rule": _hard(DotHead(raw), "greatest dot product over all pilots"),
-        "S11 mass-weighted": _hard(PilotHead(_mass(fair, experts)), "one centroid an expert"),
+        "S7 uniform mixture": fixed(dict.fromkeys(experts, 1.0), "all experts alike"),
+        "S8 DatasetRouter": hard(_dataset_router(world), "1-NN over 100 queries a domain"),
+        "S9 RouterRetriever": hard(PilotHead(paper), "mean cosine, k=1, ties dropped"),
+        "S9 literal": hard(PilotHead(literal), "mean cosine, first expert wins ties"),
+        "S10 code rule": hard(DotHead(raw), "greatest dot product over all pilots"),
+        "S11 mass-weighted": hard(PilotHead(_mass(fair, experts)), "one centroid an expert"),
     }
     for k in (2, 4, 8):
         pilots = build_pilots(fair, experts, k=k)
-        found[f"S12 k={k} mean"] = _hard(PilotHead(pilots), "mean cosine")
-        found[f"S12 k={k} max"] = _hard(PilotHead(pilots, "max"), "greatest cosine")
+        found[f"S12 k={k} mean"] = hard(PilotHead(pilots), "mean cosine")
+        found[f"S12 k={k} max"] = hard(PilotHead(pilots, "max"), "greatest cosine")
     lda = fit_linear_head("lda", world.train, world.own)
     logistic = fit_linear_head("logistic", world.train, world.own)
     references = {name: references_of(Z) for name, Z in sorted(world.train.items())}
     neighbours = _neighbours(references, world.own)
     found |= {
-        "S13 LDA": _hard(lda, "domain labels"),
-        "S13 logistic": _hard(logistic, "domain labels"),
-        "S13 kNN": _hard(neighbours, "domain labels, 10 neighbouring clusters"),
-        "S14 logistic on best expert": _hard(_best_expert_head(fair, experts), "instance labels"),
-        "S15 utility": _hard(_utility_head(lda, world), "LDA, then the arm of most expected gain"),
+        "S13 LDA": hard(lda, "domain labels"),
+        "S13 logistic": hard(logistic, "domain labels"),
+        "S13 kNN": hard(neighbours, "domain labels, 10 neighbouring clusters"),
+        "S14 logistic on best expert": hard(_best_expert_head(fair, experts), "instance labels"),
+        "S15 utility": hard(_utility_head(lda, world), "LDA, then the arm of most expected gain"),
         "S16 soft pilots": _soft(PilotHead(paper), world, TEMPERATURES, {}),
         "S16 soft pilots, top 2": _soft(PilotHead(paper), world, TEMPERATURES, {}, 2),
         "S16 soft LDA": _soft(lda, world, LOGIT_TEMPERATURES, {}),
@@ -272,10 +303,10 @@ def describe(router: ArmRouter) -> dict[str, object]:
 
 def single(arm: str) -> System:
     """One arm for every query."""
-    return _fixed({arm: 1.0}, "one arm")
+    return fixed({arm: 1.0}, "one arm")
 
 
-def dataset_oracle(world: World) -> dict[str, str]:
+def best_on_dev(world: World) -> dict[str, str]:
     """The arm of each domain that is best on dev."""
     best = {}
     for name, each in world.dev.items():
@@ -284,11 +315,13 @@ def dataset_oracle(world: World) -> dict[str, str]:
     return best
 
 
-def _fixed(weights: Mapping[str, float], about: str) -> System:
+def fixed(weights: Mapping[str, float], about: str) -> System:
+    """The same weights for every query."""
     return System(ArmRouter(ConstantHead(weights)), "soft", about)
 
 
-def _hard(head: Head, about: str) -> System:
+def hard(head: Head, about: str) -> System:
+    """One arm for each query."""
     return System(ArmRouter(head), "hard", about)
 
 

@@ -60,7 +60,7 @@ def train(  # noqa: PLR0913 - one option a choice of how to train
         int | None, typer.Option(help="Training steps for one domain; default: 900, of LoRA 600.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Highest learning rate; default: 0.002, of LoRA 0.0003.")
+        float | None, typer.Option(help="Highest learning rate; default: 0.002, of LoRA 0.003.")
     ] = None,
     negatives: Annotated[
         Negatives | None,

@@ -180,7 +180,7 @@ def answer_all(
 
 def _routed(router: Router, mode: str, encoded: Vector | States) -> Answer:
     try:
-        return Answer(router.query_vector(encoded, mode)[0])
+        return Answer(router.query_vector(encoded, mode, explained=False)[0])
     except PgembedError as error:
         return Answer(error=error)
 
