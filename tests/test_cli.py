@@ -357,7 +357,9 @@ def test_an_expert_is_trained_listed_shown_and_retired(
     assert "has no router yet" in pgembed("router", "show", "--encoder", "tiny", url=url).out
     train = ["expert", "train", "cipher", *here, "--domain", "cipher", "--rank", "32"]
     monkeypatch.setenv("PGEMBED_CACHE", str(tmp_path))
-    trained = pgembed(*train, "--steps", "240", "--json", url=url)
+    refused = pgembed(*train, "--kind", "lora", "--anchor", "0.2", url=url).err
+    assert "'anchor' is no setting of experts of kind 'lora'" in refused
+    trained = pgembed(*train, "--steps", "240", "--anchor", "0.2", "--json", url=url)
     assert trained.status == 0, trained.err
     assert trained.json["state"] == "active"
     rejected = pgembed(
@@ -373,7 +375,8 @@ def test_an_expert_is_trained_listed_shown_and_retired(
     }
     assert "cipher" in pgembed("expert", "list", "--encoder", "tiny", url=url).out
     show = ["expert", "show", "cipher", "--encoder", "tiny"]
-    assert pgembed(*show, "--json", url=url).json["metrics"]["settings"]["rank"] == 32
+    settings = pgembed(*show, "--json", url=url).json["metrics"]["settings"]
+    assert (settings["rank"], settings["anchor"]) == (32, 0.2)
     picture = tmp_path / "cipher.png"
     shown = pgembed(*show, "--plot", str(picture), url=url).out
     assert picture.read_bytes().startswith(b"\x89PNG")

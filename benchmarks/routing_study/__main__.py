@@ -46,13 +46,14 @@ from benchmarks.routing_study.sets import (
     read_study,
     settings_of,
 )
-from benchmarks.routing_study.systems import World, pooled
+from benchmarks.routing_study.systems import World, pooled, utility_system
 from benchmarks.routing_study.verdicts import (
     BASE,
     OURS,
     PAPER,
     Figures,
     beside,
+    cost_verdicts,
     registered,
     verdicts,
 )
@@ -117,7 +118,7 @@ def run(judged: JudgedCollection, size: Size) -> tuple[dict[str, Any], Installed
 
 def add_lora(
     connection: Connection, judged: JudgedCollection, size: Size, *, through_sql: bool
-) -> dict[str, Any]:
+) -> None:
     """The last result, with arms of both kinds measured beside it."""
     result: dict[str, Any] = json.loads(_file(size).read_text())
     merged, _ = settings_of(judged, size)
@@ -134,7 +135,18 @@ def add_lora(
         )
         result["lora"]["through_sql"] = found
         _write(result, size)
-    return result
+
+
+def again_latency(judged: JudgedCollection, size: Size) -> None:
+    """The last result, with latency measured anew, by the router of the first seed."""
+    result: dict[str, Any] = json.loads(_file(size).read_text())
+    merged, _ = settings_of(judged, size)
+    world = World.of(Workshop.of(judged, size.domains), size, merged, 0)
+    ours = utility_system(world, fallback=True)
+    found = measure_latency(world, ours, _sample(judged, size))
+    result["latency"] = found | {"add_seconds": result["latency"]["add_seconds"]}
+    result["verdicts"] |= cost_verdicts(result["latency"])
+    _write(result, size)
 
 
 def _sample(judged: JudgedCollection, size: Size) -> list[str]:
@@ -261,54 +273,56 @@ def _with_bm25(
 
 
 def main() -> None:
-    """Run the study and write what came out."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three domains, one seed")
-    parser.add_argument("--fresh", action="store_true", help="load the database anew")
-    parser.add_argument("--train-only", type=int, metavar="SEED", help="train a seed's experts")
-    parser.add_argument("--no-sql", action="store_true", help="do not evaluate through SQL")
-    parser.add_argument("--recipes", action="store_true", help="train otherwise, too")
-    parser.add_argument(
-        "--lora",
-        action="store_true",
-        help="add LoRA experts to the last results",
-    )
-    parser.add_argument(
-        "--train-lora", nargs="+", metavar="NAME", help="train LoRA experts: domains, or general"
-    )
-    options = parser.parse_args()
+    """Run the study, or a part of it, and write what came out."""
+    options = _parser().parse_args()
     require_shared()
     size = QUICK if options.quick else FULL
     with server() as running:
         connection = open_study(running.url, size, fresh=options.fresh)
         judged = read_study(connection)
         console.print(f"{len(judged.keys)} documents, {len(judged.corpus.vectors)} chunks")
-        if options.train_only is not None:
-            _train(judged, size, options.train_only)
+        if options.train_only is not None or options.train_lora:
+            _train(judged, size, options)
             return
-        if options.train_lora is not None:
-            workshop = Workshop.of(judged, size.domains)
-            for name in options.train_lora:
-                train_lora_expert(workshop, name)
-            return
-        if options.lora:
-            result = add_lora(connection, judged, size, through_sql=not options.no_sql)
-            console.print(report(result), markup=False)
-            return
-        result, installed = run(judged, size)
-        _write(result, size)
-        if not options.no_sql:
-            result["through_sql"] = installed(connection)
-            if size is FULL:
-                counts = {name: len(judged.split(name, "train")) for name in size.domains}
-                write_cards(connection, result, counts)
-            _write(result, size)
-        if options.recipes:
-            workshop = Workshop.of(judged, size.domains)
-            result["recipes"] = recipes(workshop, size)
-            _write(result, size)
+        if options.latency:
+            again_latency(judged, size)
+        elif options.lora:
+            add_lora(connection, judged, size, through_sql=not options.no_sql)
+        else:
+            _everything(connection, judged, size, options)
         connection.close()
-    console.print(report(result), markup=False)
+    console.print(report(json.loads(_file(size).read_text())), markup=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three domains, one seed")
+    parser.add_argument("--fresh", action="store_true", help="load the database anew")
+    parser.add_argument("--train-only", type=int, metavar="SEED", help="train a seed's experts")
+    parser.add_argument(
+        "--train-lora", nargs="+", metavar="NAME", help="train LoRA experts: domains, or general"
+    )
+    parser.add_argument("--no-sql", action="store_true", help="do not evaluate through SQL")
+    parser.add_argument("--recipes", action="store_true", help="train otherwise, too")
+    parser.add_argument("--latency", action="store_true", help="measure the last result's anew")
+    parser.add_argument("--lora", action="store_true", help="add LoRA experts to the last result")
+    return parser
+
+
+def _everything(
+    connection: Connection, judged: JudgedCollection, size: Size, options: argparse.Namespace
+) -> None:
+    result, installed = run(judged, size)
+    _write(result, size)
+    if not options.no_sql:
+        result["through_sql"] = installed(connection)
+        if size is FULL:
+            counts = {name: len(judged.split(name, "train")) for name in size.domains}
+            write_cards(connection, result, counts)
+        _write(result, size)
+    if options.recipes:
+        result["recipes"] = recipes(Workshop.of(judged, size.domains), size)
+        _write(result, size)
 
 
 def _write(result: dict[str, Any], size: Size) -> None:
@@ -323,9 +337,13 @@ def _file(size: Size) -> Path:
     return RESULTS / ("routing_study.json" if size is FULL else "routing_study_quick.json")
 
 
-def _train(judged: JudgedCollection, size: Size, seed: int) -> None:
-    """All trainings of one seed, for a process of its own."""
-    workshop = Workshop.of(judged, size.domains)
+def _train(judged: JudgedCollection, size: Size, options: argparse.Namespace) -> None:
+    """LoRA experts, or all linear experts of one seed, for a process of its own."""
+    workshop, seed = Workshop.of(judged, size.domains), options.train_only
+    for name in options.train_lora or ():
+        train_lora_expert(workshop, name)
+    if seed is None:
+        return
     for name in size.domains:
         workshop.expert(name, seed)
     workshop.general(seed)

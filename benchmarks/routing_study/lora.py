@@ -20,11 +20,11 @@ from benchmarks.routing_study.systems import (
     System,
     World,
     best_on_dev,
-    describe,
     fixed,
     hard,
     pooled,
     single,
+    utility_system,
 )
 from benchmarks.routing_study.verdicts import (
     BASE,
@@ -49,8 +49,6 @@ from pgembed.lora_settings import LoraSettings
 from pgembed.metrics import ndcg_of
 from pgembed.pilots import build_pilots
 from pgembed.router_building import LORA_TOPS
-from pgembed.router_fitting import fit_router
-from pgembed.router_settings import RouterSettings
 from pgembed.soft_fitting import PooledProblem
 from pgembed.trained import Trained
 
@@ -139,7 +137,7 @@ class BothKinds:
     world: World
     systems: Mapping[str, System]
     scores: Mapping[str, Scores]
-    result: Mapping[str, Any]
+    result: dict[str, Any]
 
 
 def both_kinds(workshop: Workshop, size: Size, merged: Setting, linear: World) -> BothKinds:
@@ -168,9 +166,6 @@ def both_kinds(workshop: Workshop, size: Size, merged: Setting, linear: World) -
 
 def _systems(world: World) -> dict[str, System]:
     domains = world.size.domains
-    trained_on: dict[str, tuple[str, ...]] = {n: (n,) for n in domains}
-    trained_on |= {named(n): (n,) for n in domains}
-    trained_on |= {GENERAL: domains, named(GENERAL): domains}
     pilots = build_pilots(dict(world.fair), world.arms.experts)
     better = {n: _better(world.dev[n], n) for n in domains}
     best = {n: {arm: 1.0} for n, arm in best_on_dev(world).items()}
@@ -186,15 +181,9 @@ def _systems(world: World) -> dict[str, System]:
         PAPER_BEST: hard(PilotHead([replace(p, expert=better[p.expert]) for p in pilots]), ""),
         LOGISTIC: hard(fit_linear_head("logistic", world.train, best), ""),
     }
-    for name, fallback, tops in (
-        (ANY_NUMBER, False, (None,)),
-        (WITHOUT_FALLBACK, False, LORA_TOPS),
-        (OURS, True, LORA_TOPS),
-    ):
-        settings = RouterSettings(kind="utility", fallback=fallback)
-        built = fit_router(world.evidence, settings, trained_on, tops=tops)
-        about = json.dumps(describe(built.router))
-        found[name] = System(built.router, "soft", about, built.references)
+    found[ANY_NUMBER] = utility_system(world, fallback=False)
+    found[WITHOUT_FALLBACK] = utility_system(world, fallback=False, tops=LORA_TOPS)
+    found[OURS] = utility_system(world, fallback=True, tops=LORA_TOPS)
     return found
 
 

@@ -276,14 +276,20 @@ def fitted_systems(world: World) -> dict[str, System]:
         "S16 soft pilots + base, general": _soft(PilotHead(paper), world, TEMPERATURES, STANDING),
         "S16 soft LDA + base, general": _soft(lda, world, LOGIT_TEMPERATURES, STANDING),
     }
-    for fallback, name in ((False, "S16 utility, soft"), (True, "S17 utility, soft, fallback")):
-        settings = RouterSettings(kind="utility", fallback=fallback)
-        trained_on: dict[str, tuple[str, ...]] = {n: (n,) for n in world.size.domains}
-        trained_on[GENERAL] = world.size.domains
-        built = fit_router(world.evidence, settings, trained_on)
-        about = json.dumps(describe(built.router))
-        found[name] = System(built.router, "soft", about, built.references)
+    found["S16 utility, soft"] = utility_system(world, fallback=False)
+    found["S17 utility, soft, fallback"] = utility_system(world, fallback=True)
     return found
+
+
+def utility_system(world: World, *, fallback: bool, tops: Sequence[int | None] = (None,)) -> System:
+    """What ``pgembed router build --kind utility`` builds."""
+    domains = world.size.domains
+    trained_on: dict[str, tuple[str, ...]] = {GENERAL: domains, GENERAL + LORA: domains}
+    for name in domains:
+        trained_on |= {name: (name,), name + LORA: (name,)}
+    settings = RouterSettings(kind="utility", fallback=fallback)
+    built = fit_router(world.evidence, settings, trained_on, tops=tops)
+    return System(built.router, "soft", json.dumps(describe(built.router)), built.references)
 
 
 def describe(router: ArmRouter) -> dict[str, object]:

@@ -66,6 +66,10 @@ def train(  # noqa: PLR0913 - one option a choice of how to train
         Negatives | None,
         typer.Option(help="Train against a sample of the chunks (default), or against all."),
     ] = None,
+    anchor: Annotated[
+        float | None,
+        typer.Option(help="How much a linear expert leaves random chunks in place; default: 0.3."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed: equal seeds give equal experts.")] = 0,
     source: Annotated[
         Origin, typer.Option(help="Learn from judgments, or from the log of clicks.")
@@ -104,6 +108,7 @@ def train(  # noqa: PLR0913 - one option a choice of how to train
         steps=steps,
         learning_rate=learning_rate,
         negatives=negatives and negatives.value,
+        anchor=anchor,
         seed=seed,
     )
     with connected(url) as connection:
