@@ -18,7 +18,6 @@ from pgembed.heads import (
     Head,
     Matrix,
     References,
-    directions_of,
     rounded,
 )
 from pgembed.linear_expert import unit
@@ -129,9 +128,9 @@ class ArmRouter:
         refuge = self.fallback.weights if self.fallback is not None else {}
         return {BASE, *self.names, *self.parameters.standing, *refuge}
 
-    def scores(self, Z: Embeddings) -> Weighting:
+    def scores(self, Z: Vectors) -> Weighting:
         """The head's labels, and how well each fits each query: float64, shape (n, labels)."""
-        return self.head.labels, self.head.scores(Z)
+        return self.head.labels, self.head.scores(_directions(Z))
 
     def weights(self, Z: Vectors, mode: Mode = "soft") -> Weighting:
         """Weigh the arms for each query.
@@ -149,15 +148,16 @@ class ArmRouter:
         Raises:
             NotFoundError: no expert has this name.
         """
-        return self._weights(Z, mode, self._similarity(Z, mode))
+        directions = _directions(Z)
+        return self._weights(directions, mode, self._similarity(directions, mode))
 
-    def _similarity(self, Z: Embeddings, mode: Mode) -> Matrix | None:
+    def _similarity(self, Z: Matrix, mode: Mode) -> Matrix | None:
         """Mean cosine to the nearest references, where a fallback asks for it."""
         if self.fallback is None or mode not in ("soft", "hard"):
             return None
         return self.fallback.similarity(Z)
 
-    def _weights(self, Z: Embeddings, mode: Mode, similarity: Matrix | None) -> Weighting:
+    def _weights(self, Z: Matrix, mode: Mode, similarity: Matrix | None) -> Weighting:
         if mode == "soft":
             return self._soft(Z, similarity)
         if mode == "hard":
@@ -175,23 +175,22 @@ class ArmRouter:
         Args:
             z: its base vector, float32, shape (dimensions,), unit length.
             mode: as for ``weights``.
-            explained: with scores and reason, which cost a tenth of a millisecond.
+            explained: with scores and reason, which take time.
 
         Raises:
             NotFoundError: no expert has this name.
         """
-        Z = directions_of(z[None, :])
+        Z = _directions(z[None, :])
         similarity = self._similarity(Z, mode)
         arms, weights = self._weights(Z, mode, similarity)
         taking_part = zip(arms, weights[0].tolist(), strict=True)
         route = Route(mode, {arm: weight for arm, weight in taking_part if weight > 0})
         if not explained:
             return route
-        labels, scores = self.scores(Z)
-        fitting = dict(zip(labels, scores[0].tolist(), strict=True))
+        fitting = dict(zip(self.head.labels, self.head.scores(Z)[0].tolist(), strict=True))
         return replace(route, scores=fitting, reason=self._reason(Z[0], mode, similarity))
 
-    def _hard(self, Z: Embeddings, similarity: Matrix | None) -> Weighting:
+    def _hard(self, Z: Matrix, similarity: Matrix | None) -> Weighting:
         arms = self.names or (BASE,)
         shares = self._shares(Z) if self.names else np.ones((len(Z), 1))
         chosen = np.asarray(arms)[np.argmax(rounded(shares), axis=1)]
@@ -201,7 +200,7 @@ class ArmRouter:
             arms = tuple(sorted({*arms, refuge}))
         return arms, (chosen[:, None] == np.asarray(arms)).astype(np.float64)
 
-    def _soft(self, Z: Embeddings, similarity: Matrix | None) -> Weighting:
+    def _soft(self, Z: Matrix, similarity: Matrix | None) -> Weighting:
         standing = self.parameters.standing
         refuge = self.fallback.weights if self.fallback is not None else {}
         arms = tuple(sorted(self.arms))
@@ -218,7 +217,7 @@ class ArmRouter:
         away = np.asarray([refuge.get(arm, 0.0) for arm in arms], dtype=np.float64)
         return arms, kept * weights + (1 - kept) * away
 
-    def _shares(self, Z: Embeddings) -> Matrix:
+    def _shares(self, Z: Matrix) -> Matrix:
         shares = self.head.shares(Z, self.parameters.temperature)
         top = self.parameters.top
         if top is None or top >= shares.shape[1]:
@@ -272,6 +271,11 @@ def _vectors_of(arm: str, Z: Vectors, vectors: Mapping[str, Vectors]) -> Vectors
     if arm == BASE:
         return Z
     raise NotFoundError(f'the expert "{arm}" has weight but no query vectors')
+
+
+def _directions(Z: Vectors) -> Matrix:
+    """What heads take as it is, made of whatever callers have."""
+    return unit(Z.astype(np.float64))
 
 
 def _heaviest(item: tuple[str, float]) -> tuple[float, str]:

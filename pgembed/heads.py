@@ -49,7 +49,7 @@ class Head(Protocol):
         """Share of each arm for each query: (n, arms), rows sum to 1.
 
         Args:
-            Z: base query vectors, float32, shape (n, dimensions), unit length.
+            Z: base query vectors, shape (n, dimensions), or their directions.
             temperature: scores are divided by it before the softmax.
         """
 

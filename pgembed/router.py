@@ -41,17 +41,18 @@ class Router:
         object.__setattr__(self, "stacked", stack(linear) if linear else None)
         object.__setattr__(self, "loras", loras)
 
-    def route(self, z: Vector, mode: Mode = "soft") -> Route:
+    def route(self, z: Vector, mode: Mode = "soft", *, explained: bool = True) -> Route:
         """Which experts answer; the same as ``pgembed.route`` in SQL.
 
         Args:
             z: base query vector, float32, shape (dimensions,), unit length.
             mode: ``soft``, ``hard``, ``base``, or an expert's name.
+            explained: with scores and reason, which take time.
 
         Raises:
             NotFoundError: there is no active expert of that name.
         """
-        return self.policy.route(z, mode)
+        return self.policy.route(z, mode, explained=explained)
 
     def weights(self, Z: Vectors, mode: Mode = "soft") -> Weighting:
         """Weight of each arm for many queries: arms, and a matrix (n, arms)."""
@@ -85,14 +86,14 @@ class Router:
         Args:
             z: base embedding of one query, or what ``encode`` returned for it.
             mode: as for ``route``.
-            explained: whether the route says why, too.
+            explained: as for ``route``.
 
         Raises:
             NotFoundError: there is no active expert of that name.
             InputError: a LoRA expert has weight, but only the base embedding is given.
         """
         base = z.base[0] if isinstance(z, States) else z
-        route = self.policy.route(base, mode, explained=explained)
+        route = self.route(base, mode, explained=explained)
         if set(route.weights) == {BASE}:
             return base, route
         mixed = route.weights.get(BASE, 0.0) * base.astype(np.float64)

@@ -225,6 +225,8 @@ def test_a_route_explains_itself() -> None:
     assert route.weights == {"law": 1}
     assert route.scores == pytest.approx({"code": 0.6, "law": 0.8})
     assert route.reason == '"law" is most similar (0.800), 0.200 ahead of "code"'
+    longer = router.route(5 * z.astype(np.float64), "hard")
+    assert longer.scores == pytest.approx(route.scores)
     short = router.route(z, "hard", explained=False)
     assert (short.weights, short.scores, short.reason) == (route.weights, {}, "")
     assert sum(router.route(z).weights.values()) == pytest.approx(1)

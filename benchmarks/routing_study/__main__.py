@@ -2,7 +2,9 @@
 
 ``python -m benchmarks.routing_study --quick`` takes three domains and some minutes; without
 ``--quick`` all sets and seeds. Trained experts and embedded documents are kept in files: a run
-that was stopped goes on. Results go to benchmarks/results/routing_study*.{json,md} and plots.
+that was stopped goes on with the next expert. Results go to
+benchmarks/results/routing_study*.{json,md} and plots. ``--lora`` adds LoRA experts to them, whose
+training takes an hour on two cores.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from benchmarks.routing_study.cards import write_cards
 from benchmarks.routing_study.confirming import confirmed
 from benchmarks.routing_study.experts import Workshop
 from benchmarks.routing_study.installing import install_and_evaluate
-from benchmarks.routing_study.latency import measure_latency, measure_routed
+from benchmarks.routing_study.latency import QUERIES, measure_latency, measure_routed
 from benchmarks.routing_study.lexical import Bm25, lexical_block
 from benchmarks.routing_study.lora import both_kinds, train_lora_expert
 from benchmarks.routing_study.measuring import (
@@ -151,7 +153,9 @@ def again_latency(judged: JudgedCollection, size: Size) -> None:
 
 def _sample(judged: JudgedCollection, size: Size) -> list[str]:
     """Queries to measure latency with."""
-    return [text for name in size.domains for text in judged.split(name, "test").texts[:40]]
+    each = QUERIES // len(size.domains)
+    samples = (judged.split(name, "test").sample(each).texts for name in size.domains)
+    return [text for sample in samples for text in sample]
 
 
 def _averaged(seeds: Sequence[Measured]) -> dict[str, Scores]:
@@ -298,14 +302,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three domains, one seed")
     parser.add_argument("--fresh", action="store_true", help="load the database anew")
-    parser.add_argument("--train-only", type=int, metavar="SEED", help="train a seed's experts")
-    parser.add_argument(
+    parser.add_argument("--no-sql", action="store_true", help="do not evaluate through SQL")
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument("--recipes", action="store_true", help="train otherwise, too")
+    parts.add_argument("--lora", action="store_true", help="add LoRA experts to the last result")
+    parts.add_argument("--latency", action="store_true", help="measure the last result's anew")
+    parts.add_argument(
+        "--train-only", type=int, metavar="SEED", help="train the linear experts of a seed"
+    )
+    parts.add_argument(
         "--train-lora", nargs="+", metavar="NAME", help="train LoRA experts: domains, or general"
     )
-    parser.add_argument("--no-sql", action="store_true", help="do not evaluate through SQL")
-    parser.add_argument("--recipes", action="store_true", help="train otherwise, too")
-    parser.add_argument("--latency", action="store_true", help="measure the last result's anew")
-    parser.add_argument("--lora", action="store_true", help="add LoRA experts to the last result")
     return parser
 
 
@@ -328,8 +335,9 @@ def _everything(
 def _write(result: dict[str, Any], size: Size) -> None:
     file = _file(size)
     RESULTS.mkdir(exist_ok=True)
+    page = report(result)
     file.write_text(json.dumps(result, indent=1, default=float) + "\n")
-    file.with_suffix(".md").write_text(report(result))
+    file.with_suffix(".md").write_text(page)
     plots(result, file.stem)
 
 

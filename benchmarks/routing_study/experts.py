@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +19,7 @@ from pgembed.descent import LinearSettings
 from pgembed.judgments import JudgedCollection, JudgedQueries
 from pgembed.linear import train_linear
 from pgembed.linear_expert import LinearExpert
+from pgembed.lora_expert import LoraExpert
 from pgembed.metrics import ndcg_of, top_documents
 from pgembed.server import default_home
 from pgembed.trained import Trained
@@ -36,13 +37,16 @@ RANK = 64
 FULL_RANK = 384
 
 
+Expert = TypeVar("Expert", LinearExpert, LoraExpert)
+
+
 @dataclass(frozen=True, slots=True)
-class Made:
+class Made(Generic[Expert]):
     """An expert of the study with what is reported of it."""
 
     name: str
     """With the digest of its training."""
-    expert: LinearExpert
+    expert: Expert
     steps: int
     best_step: int
     seconds: float
@@ -62,12 +66,12 @@ class Workshop:
         """Read the training queries of every domain."""
         return cls(judged, tuple(domains), {name: problem(judged, name) for name in domains})
 
-    def expert(self, name: str, seed: int) -> Made:
+    def expert(self, name: str, seed: int) -> Made[LinearExpert]:
         """The expert of a domain."""
         settings = LinearSettings(rank=RANK, seed=seed)
         return self._made(name, [self.problems[name]], settings)
 
-    def general(self, seed: int, *, wide: bool = False) -> Made:
+    def general(self, seed: int, *, wide: bool = False) -> Made[LinearExpert]:
         """The multi-task expert: all data, as many steps as all experts together."""
         count = len(self.domains)
         scale = math.sqrt(count)  # the trainer multiplies by the square root of the problems
@@ -80,7 +84,7 @@ class Workshop:
         problems = [self.problems[name] for name in self.domains]
         return self._made(WIDE if wide else GENERAL, problems, settings)
 
-    def fold(self, name: str, seed: int, fold: int) -> Made:
+    def fold(self, name: str, seed: int, fold: int) -> Made[LinearExpert]:
         """The expert of a domain from one half of its training queries."""
         whole = self.problems[name]
         rows = [row for row in range(len(whole.queries)) if row % 2 == fold]
@@ -95,20 +99,36 @@ class Workshop:
 
     def _made(
         self, name: str, problems: Sequence[TrainingProblem], settings: LinearSettings
-    ) -> Made:
+    ) -> Made[LinearExpert]:
         def train() -> Trained[LinearExpert]:
             return train_linear([with_negatives(each) for each in problems], settings)
 
         return kept(f"{name}-{digest(problems, settings)}", train)
 
 
-def kept(name: str, train: Callable[[], Trained[LinearExpert]]) -> Made:
+def kept(name: str, train: Callable[[], Trained[LinearExpert]]) -> Made[LinearExpert]:
     """What a file keeps under this name, or the training's result, which it then keeps."""
+    return kept_as(
+        f"{name}.expert",
+        train,
+        LinearExpert.to_bytes,
+        lambda data: LinearExpert.from_bytes(data, FULL_RANK),
+    )
+
+
+def kept_as(
+    file: str,
+    train: Callable[[], Trained[Expert]],
+    to_bytes: Callable[[Expert], bytes],
+    from_bytes: Callable[[bytes], Expert],
+) -> Made[Expert]:
+    """The same for an expert of any kind."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    weights, about = FOLDER / f"{name}.expert", FOLDER / f"{name}.json"
+    weights = FOLDER / file
+    about, name = weights.with_suffix(".json"), weights.stem
     if not about.exists():
         trained = train()
-        weights.write_bytes(trained.expert.to_bytes())
+        weights.write_bytes(to_bytes(trained.expert))
         facts = {
             "steps": trained.steps,
             "best_step": trained.best_step,
@@ -117,11 +137,7 @@ def kept(name: str, train: Callable[[], Trained[LinearExpert]]) -> Made:
         }
         about.write_text(json.dumps(facts))
         console.print(f"{trained.seconds:6.1f} s  {name}: best step {trained.best_step}")
-    return Made(
-        name,
-        LinearExpert.from_bytes(weights.read_bytes(), FULL_RANK),
-        **json.loads(about.read_text()),
-    )
+    return Made(name, from_bytes(weights.read_bytes()), **json.loads(about.read_text()))
 
 
 def problem(judged: JudgedCollection, domain: str) -> TrainingProblem:

@@ -28,7 +28,7 @@ def measure_latency(world: World, system: System, texts: Sequence[str]) -> dict[
     encoder = open_encoder("minilm", threads=1)
     experts = {name: made.expert for name, made in world.arms.made.items()}
     router = Router(system.router, experts, encoder.spec)
-    queries = list(texts)[:QUERIES]
+    queries = list(texts)
     bank = AdapterBank.open(encoder)
     lora = _lora(bank)
     bank.add("one", lora)
@@ -45,7 +45,7 @@ def measure_latency(world: World, system: System, texts: Sequence[str]) -> dict[
     def one_lora() -> None:
         for text in queries:
             states = bank.start([text])
-            router.policy.route(states.base[0], "soft", explained=False)
+            router.route(states.base[0], "soft", explained=False)
             bank.finish(states, [0], ["one"])
 
     # Threads that wait for each other in a product of one vector burn more than it takes.
@@ -70,7 +70,7 @@ def measure_routed(world: World, system: System, texts: Sequence[str]) -> dict[s
     """The same for one router over arms of both kinds, as queries are answered."""
     encoder = open_encoder("minilm", threads=1)
     router = Router(system.router, world.arms.by_name, encoder.spec)
-    queries = list(texts)[:QUERIES]
+    queries = list(texts)
     taken: list[float] = []
 
     def base() -> None:

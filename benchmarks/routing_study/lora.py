@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -12,17 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.routing_study.experts import FOLDER, GENERAL, Workshop, digest, with_negatives
+from benchmarks.routing_study.confirming import unseen
+from benchmarks.routing_study.experts import (
+    FOLDER,
+    GENERAL,
+    Made,
+    Workshop,
+    digest,
+    kept_as,
+    with_negatives,
+)
+from benchmarks.routing_study.experts import WIDE as WIDE_ARM
 from benchmarks.routing_study.measuring import alone
 from benchmarks.routing_study.sets import Setting, Size
 from benchmarks.routing_study.systems import (
     LORA,
+    Arms,
     System,
     World,
     best_on_dev,
     fixed,
     hard,
     pooled,
+    router_queries,
     single,
     utility_system,
 )
@@ -47,6 +60,7 @@ from pgembed.heads import PilotHead
 from pgembed.lora_expert import LoraExpert
 from pgembed.lora_settings import LoraSettings
 from pgembed.metrics import ndcg_of
+from pgembed.model import Vectors
 from pgembed.pilots import build_pilots
 from pgembed.router_building import LORA_TOPS
 from pgembed.soft_fitting import PooledProblem
@@ -64,18 +78,11 @@ GENERAL_RANK, GENERAL_ALPHA = 64, 90.5
 rank (rsLoRA, arXiv 2312.03732)."""
 
 LORA_MULTITASK = "S2 multi-task, LoRA"
-MIXED_MULTITASK = "S2 multi-task, both kinds and base mixed"
+MIXED_MULTITASK = "S2 multi-task, all and base mixed"
 PAPER_LORA, PAPER_BEST = "S9 RouterRetriever, LoRA", "S9 RouterRetriever, better kind"
+PAPER_DOMAIN = "S9 pilots by domain, better kind"
 LOGISTIC = "S13 logistic, best arm"
 WITHOUT_FALLBACK, ANY_NUMBER = "S16 utility, soft", "S16 utility, soft, any number of arms"
-
-
-@dataclass(frozen=True, slots=True)
-class LoraMade:
-    """A LoRA expert of the study with what is reported of its training."""
-
-    expert: LoraExpert
-    facts: Mapping[str, Any]
 
 
 def named(domain: str) -> str:
@@ -83,7 +90,7 @@ def named(domain: str) -> str:
     return domain + LORA
 
 
-def train_lora_expert(workshop: Workshop, name: str) -> LoraMade:
+def train_lora_expert(workshop: Workshop, name: str) -> Made[LoraExpert]:
     """The LoRA expert of a domain, or the multi-task one: from its file, or trained now.
 
     The multi-task expert takes as many steps as all others together.
@@ -96,20 +103,10 @@ def train_lora_expert(workshop: Workshop, name: str) -> LoraMade:
     if name == GENERAL:
         settings = replace(settings, rank=GENERAL_RANK, alpha=GENERAL_ALPHA)
     problems = [workshop.problems[domain] for domain in domains]
-    words = f"{named(name)}-{digest(problems, settings)}"
-    weights, about = FOLDER / f"{words}.safetensors", FOLDER / f"{words}.json"
-    if not about.exists():
-        trained = _train(workshop, domains, settings)
-        weights.write_bytes(lora_to_bytes(trained.expert))
-        facts = {
-            "steps": trained.steps,
-            "best_step": trained.best_step,
-            "seconds": round(trained.seconds),
-            "curve": [[step, round(ndcg, 4)] for step, ndcg in trained.curve],
-        }
-        about.write_text(json.dumps(facts))
-        console.print(f"{trained.seconds:6.1f} s  {words}: best step {trained.best_step}")
-    return LoraMade(lora_from_bytes(weights.read_bytes()), json.loads(about.read_text()))
+    file = f"{named(name)}-{digest(problems, settings)}.safetensors"
+    return kept_as(
+        file, lambda: _train(workshop, domains, settings), lora_to_bytes, lora_from_bytes
+    )
 
 
 def _train(
@@ -141,50 +138,112 @@ class BothKinds:
 
 
 def both_kinds(workshop: Workshop, size: Size, merged: Setting, linear: World) -> BothKinds:
-    """Train what is missing, fit routers over arms of both kinds, and measure them.
-
-    Pilots and references are those of the linear experts: they are base embeddings of the same
-    domains' training queries.
-    """
+    """Train what is missing, fit routers over arms of both kinds, and measure them."""
     judged = workshop.judged
     made = {name: train_lora_expert(workshop, name) for name in (*size.domains, GENERAL)}
-    arms = replace(linear.arms, loras={named(name): each.expert for name, each in made.items()})
+    arms = Arms(
+        {**linear.arms.made, WIDE_ARM: workshop.general(0, wide=True)},
+        {named(name): each.expert for name, each in made.items()},
+    )
     dev = {n: pooled(judged.split(n, "dev"), n, merged, arms) for n in size.domains}
     world = replace(linear, arms=arms, dev=dev)
-    systems = _systems(world)
+    systems = _systems(workshop, world)
     tests = {n: pooled(judged.split(n, "test"), n, merged, arms) for n in size.sets}
-    scores = _scores(world, systems, tests)
-    wide = workshop.general(0, wide=True).expert
-    scores[WIDE] = {
-        n: ndcg_of(wide.apply(q.vectors), judged.corpus, merged.relevant(n, q))
-        for n, q in ((n, judged.split(n, "test")) for n in size.sets)
+    figures = Figures(size, _scores(world, systems, tests), {})
+    queries = unseen(judged, size)
+    left = {n: pooled(each, n, merged, arms) for n, each in queries.items()}
+    fewer = replace(
+        size,
+        domains=tuple(n for n in size.domains if n in left),
+        without_expert=tuple(n for n in size.without_expert if n in left),
+    )
+    again = Figures(fewer, _scores(world, systems, left), {})
+    result = {
+        **_figures(figures),
+        "targets": _targets(figures),
+        "passes": {name: _passes(world, each, tests) for name, each in systems.items()},
+        "unseen": _figures(again),
+        "dataset_oracle": best_on_dev(world),
+        "parameters": {n: each.about for n, each in systems.items() if n in FITTED},
+        "training": {
+            name: {key: getattr(each, key) for key in ("steps", "best_step", "seconds", "curve")}
+            for name, each in made.items()
+        },
     }
-    result = _result(Figures(size, scores, {}), world, systems, tests)
-    result["training"] = {name: dict(each.facts) for name, each in made.items()}
-    return BothKinds(world, systems, scores, result)
+    return BothKinds(world, systems, figures.merged, result)
 
 
-def _systems(world: World) -> dict[str, System]:
+def _systems(workshop: Workshop, world: World) -> dict[str, System]:
     domains = world.size.domains
-    pilots = build_pilots(dict(world.fair), world.arms.experts)
-    better = {n: _better(world.dev[n], n) for n in domains}
     best = {n: {arm: 1.0} for n, arm in best_on_dev(world).items()}
-    found = {
+    return {
         BASE: single(heads.BASE),
         MULTITASK: single(GENERAL),
+        WIDE: single(WIDE_ARM),
         LORA_MULTITASK: single(named(GENERAL)),
         MIXED_MULTITASK: _multitask(world),
-        **{f"S4 expert {n}": single(n) for n in domains},
-        **{f"S4 expert {named(n)}": single(named(n)) for n in domains},
-        PAPER: hard(PilotHead(pilots), ""),
-        PAPER_LORA: hard(PilotHead([replace(p, expert=named(p.expert)) for p in pilots]), ""),
-        PAPER_BEST: hard(PilotHead([replace(p, expert=better[p.expert]) for p in pilots]), ""),
+        **{f"S4 expert {arm}": single(arm) for n in domains for arm in (n, named(n))},
+        **_papers(workshop, world),
         LOGISTIC: hard(fit_linear_head("logistic", world.train, best), ""),
+        ANY_NUMBER: utility_system(world, fallback=False),
+        WITHOUT_FALLBACK: utility_system(world, fallback=False, tops=LORA_TOPS),
+        OURS: utility_system(world, fallback=True, tops=LORA_TOPS),
     }
-    found[ANY_NUMBER] = utility_system(world, fallback=False)
-    found[WITHOUT_FALLBACK] = utility_system(world, fallback=False, tops=LORA_TOPS)
-    found[OURS] = utility_system(world, fallback=True, tops=LORA_TOPS)
-    return found
+
+
+def _papers(workshop: Workshop, world: World) -> dict[str, System]:
+    """RouterRetriever's router over linear experts, LoRA experts, and the better kind of each.
+
+    Linear experts are scored cross-fitted, LoRA experts on queries that they were trained on, as
+    in the paper. Pilots by domain depend on neither.
+    """
+    domains = world.arms.experts
+    better = {n: _better(world.dev[n], n) for n in domains}
+    linear = dict(world.fair)
+    lora = {n: (Z, _lora_scores(workshop, world, n)) for n, (Z, _) in linear.items()}
+    is_lora = np.asarray([better[n] == named(n) for n in domains])
+    mixed = {n: (Z, np.where(is_lora, lora[n][1], own)) for n, (Z, own) in linear.items()}
+    by_domain = {
+        n: (Z, np.eye(len(domains))[[domains.index(n)] * len(Z)]) for n, (Z, _) in linear.items()
+    }
+    to_lora = {n: named(n) for n in domains}
+    return {
+        PAPER: hard(PilotHead(build_pilots(linear, domains)), ""),
+        PAPER_LORA: _piloted(lora, to_lora),
+        PAPER_BEST: _piloted(mixed, better),
+        PAPER_DOMAIN: _piloted(by_domain, better),
+    }
+
+
+def _piloted(
+    scored: Mapping[str, tuple[Vectors, NDArray[np.float64]]], arms: Mapping[str, str]
+) -> System:
+    """Pilots of domains' experts, each under the name of the arm that answers for it."""
+    pilots = build_pilots(scored, sorted(arms))
+    return hard(PilotHead([replace(pilot, expert=arms[pilot.expert]) for pilot in pilots]), "")
+
+
+def _lora_scores(workshop: Workshop, world: World, name: str) -> NDArray[np.float64]:
+    """nDCG@10 of a domain's training queries under the LoRA expert of each domain."""
+    bank, domains = world.arms.bank, world.arms.experts
+    assert bank is not None
+    _, queries = router_queries(workshop, name)
+    words = "".join(world.arms.loras[named(n)].sha256 for n in domains)
+    file = FOLDER / f"{named(name)}-scores-{hashlib.sha256(words.encode()).hexdigest()[:16]}.npz"
+    if not file.exists():
+        states, rows = bank.start(queries.texts), range(len(queries))
+        columns = [
+            ndcg_of(
+                bank.finish(states, rows, [named(n)] * len(queries)),
+                workshop.judged.corpus,
+                queries.relevant,
+            )
+            for n in domains
+        ]
+        np.savez(file, scores=np.column_stack(columns))
+    with np.load(file) as known:
+        scores: NDArray[np.float64] = known["scores"]
+    return scores
 
 
 def _better(dev: PooledProblem, domain: str) -> str:
@@ -195,22 +254,19 @@ def _better(dev: PooledProblem, domain: str) -> str:
 
 
 def _multitask(world: World) -> System:
-    """Base and both multi-task experts in the shares that are best on dev, steps of a tenth."""
-    arms = (heads.BASE, GENERAL, named(GENERAL))
-    shares = [
-        (base, linear, 10 - base - linear)
-        for base, linear in itertools.product(range(11), repeat=2)
-        if base + linear <= 10
-    ]
+    """Base and the multi-task experts in the shares that are best on dev, steps of a tenth."""
+    arms = (heads.BASE, GENERAL, WIDE_ARM, named(GENERAL))
+    tenths = [t for t in itertools.product(range(11), repeat=len(arms)) if sum(t) == 10]
+    shares = np.asarray(tenths) / 10
     reached = []
     for each in world.dev.values():
         weights = np.zeros((len(shares), len(each.problem.relevant), len(each.arms)))
         for column, arm in enumerate(arms):
-            weights[:, :, each.arms.index(arm)] = np.asarray(shares)[:, column, None] / 10
+            weights[:, :, each.arms.index(arm)] = shares[:, column, None]
         reached.append(each.ndcg(weights).mean(axis=1))
     best = shares[int(np.argmax(np.mean(reached, axis=0)))]
-    weights = {arm: share / 10 for arm, share in zip(arms, best, strict=True) if share}
-    return fixed(weights, json.dumps(weights))
+    chosen = {arm: float(share) for arm, share in zip(arms, best, strict=True) if share}
+    return fixed(chosen, json.dumps(chosen))
 
 
 def _scores(
@@ -228,21 +284,24 @@ def _scores(
 
 
 MULTITASKS = (MULTITASK, WIDE, LORA_MULTITASK, MIXED_MULTITASK)
-OTHERS = (BASE, *MULTITASKS, PAPER, PAPER_LORA, PAPER_BEST, LOGISTIC, WITHOUT_FALLBACK, ORACLE)
+PAPERS = (PAPER, PAPER_LORA, PAPER_BEST, PAPER_DOMAIN)
+OTHERS = (BASE, *MULTITASKS, *PAPERS, LOGISTIC, ANY_NUMBER, WITHOUT_FALLBACK, ORACLE)
+FITTED = (MIXED_MULTITASK, ANY_NUMBER, WITHOUT_FALLBACK, OURS)
 
 
-def _result(
-    figures: Figures,
-    world: World,
-    systems: Mapping[str, System],
-    tests: Mapping[str, PooledProblem],
-) -> dict[str, Any]:
+def _figures(figures: Figures) -> dict[str, Any]:
+    """Means, and gains of the routed system, not corrected."""
     scores, size = figures.merged, figures.size
     return {
+        "queries": {name: len(values) for name, values in scores[BASE].items()},
         "macro": {
             system: {
                 "domains": round(figures.macro(system), 2),
-                "without_expert": round(figures.macro(system, size.without_expert), 2),
+                **(
+                    {"without_expert": round(figures.macro(system, size.without_expert), 2)}
+                    if size.without_expert
+                    else {}
+                ),
             }
             for system in scores
         },
@@ -250,15 +309,8 @@ def _result(
             system: {n: round(100 * float(v.mean()), 2) for n, v in found.items()}
             for system, found in scores.items()
         },
-        "targets": _targets(figures),
         "gains": {f"{OURS} - {other}": plain(figures.gain(OURS, other)) for other in OTHERS},
-        "passes": {name: _passes(world, systems[name], tests) for name in ROUTED},
-        "dataset_oracle": best_on_dev(world),
-        "parameters": {n: json.loads(each.about) for n, each in systems.items() if each.about},
     }
-
-
-ROUTED = (PAPER, PAPER_LORA, PAPER_BEST, LOGISTIC, ANY_NUMBER, WITHOUT_FALLBACK, OURS)
 
 
 def _passes(world: World, system: System, tests: Mapping[str, PooledProblem]) -> float:
@@ -271,10 +323,8 @@ def _passes(world: World, system: System, tests: Mapping[str, PooledProblem]) ->
 
 
 def _targets(figures: Figures) -> dict[str, Any]:
-    """The targets of the study with arms of both kinds, against ever stronger comparisons."""
-    each = (MULTITASK, WIDE, LORA_MULTITASK)
+    """The targets of the study with arms of both kinds, against whom they are measured."""
     return {
-        "paper's router over LoRA experts": quality_targets(figures, each, PAPER_LORA),
-        "paper's router over the better kind": quality_targets(figures, each, PAPER_BEST),
-        "multi-task experts mixed": quality_targets(figures, MULTITASKS, PAPER_BEST),
+        "LoRA alone, as in the paper": quality_targets(figures, (LORA_MULTITASK,), (PAPER_LORA,)),
+        "the best of each": quality_targets(figures, MULTITASKS, PAPERS),
     }

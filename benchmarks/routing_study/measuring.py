@@ -169,12 +169,12 @@ def subset_oracle(problems: Mapping[str, PooledProblem], size: Size, count: int)
 
     As many arms as there are seeds in ``seed_oracle``: the best of more is better by chance.
     """
-    alone = {name: alone(problems[name]) for name in size.domains}
-    arms = len(next(iter(alone.values())))
+    by_arm = {name: alone(problems[name]) for name in size.domains}
+    arms = len(next(iter(by_arm.values())))
     means = []
     for draw in range(SUBSETS):
         chosen = np.random.default_rng(draw).choice(arms, min(count, arms), replace=False)
-        means.append(np.mean([each[chosen].max(axis=0).mean() for each in alone.values()]))
+        means.append(np.mean([each[chosen].max(axis=0).mean() for each in by_arm.values()]))
     return 100 * float(np.mean(means))
 
 

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.routing_study.experts import FOLDER, GENERAL, Made, Workshop
+from benchmarks.routing_study.experts import FOLDER, GENERAL, WIDE, Made, Workshop
 from benchmarks.routing_study.sets import Setting, Size
 from pgembed.arm_router import ArmRouter
 from pgembed.domain_heads import fit_linear_head
@@ -21,6 +21,7 @@ from pgembed.experts import AnyExpert
 from pgembed.heads import (
     BASE,
     ConstantHead,
+    Embeddings,
     Head,
     LinearHead,
     NeighbourHead,
@@ -29,6 +30,7 @@ from pgembed.heads import (
     Utility,
 )
 from pgembed.judgments import JudgedCollection, JudgedQueries, seeded_share
+from pgembed.linear_expert import LinearExpert
 from pgembed.lora_expert import LoraExpert
 from pgembed.metrics import ndcg_of
 from pgembed.model import Vectors
@@ -58,14 +60,18 @@ LORA = "_lora"
 class Arms:
     """Base, the experts, and the multi-task expert."""
 
-    made: Mapping[str, Made]
+    made: Mapping[str, Made[LinearExpert]]
     loras: Mapping[str, LoraExpert] = field(default_factory=dict)
-    bank: AdapterBank = field(init=False, repr=False)
+    bank: AdapterBank | None = field(init=False, repr=False, default=None)
+    """Of the LoRA experts, where there are any."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bank", AdapterBank.open(open_encoder("minilm")))
+        if not self.loras:
+            return
+        bank = AdapterBank.open(open_encoder("minilm"))
         for name, expert in self.loras.items():
-            self.bank.add(name, expert)
+            bank.add(name, expert)
+        object.__setattr__(self, "bank", bank)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,18 +86,20 @@ class Arms:
     @property
     def passes(self) -> NDArray[np.float64]:
         """Of the encoder, that each arm takes beyond the base's: (arms,)."""
-        return np.asarray([self.bank.cost(n) if n in self.loras else 0.0 for n in self.names])
+        bank = self.bank
+        costs = [bank.cost(n) if bank and n in self.loras else 0.0 for n in self.names]
+        return np.asarray(costs)
 
     @property
     def experts(self) -> tuple[str, ...]:
         """Linear ones of one domain."""
-        return tuple(sorted(set(self.made) - {GENERAL}))
+        return tuple(sorted(set(self.made) - {GENERAL, WIDE}))
 
     def vectors(self, queries: JudgedQueries) -> dict[str, Vectors]:
         """Query vectors of every arm."""
         Z = queries.vectors
         found = {BASE: Z, **{name: made.expert.apply(Z) for name, made in self.made.items()}}
-        if self.loras:
+        if self.bank is not None:
             states, rows = self.bank.start(queries.texts), range(len(queries))
             for name in self.loras:
                 found[name] = self.bank.finish(states, rows, [name] * len(queries))
@@ -161,6 +169,14 @@ def cross_fitted(
     return {name: _cross_fitted(workshop, name) for name in workshop.domains}
 
 
+def router_queries(workshop: Workshop, name: str) -> tuple[list[int], JudgedQueries]:
+    """Training queries of a domain that every expert is scored on, and their rows there."""
+    train, _ = held_out(workshop.judged, name)
+    rows = sorted(range(len(train)), key=lambda row: seeded_share(train.texts[row], seed=5))
+    rows = sorted(rows[:ROUTER_QUERIES])
+    return rows, train.take(rows)
+
+
 def _cross_fitted(workshop: Workshop, name: str) -> tuple[Vectors, NDArray[np.float64]]:
     """Training queries of a domain under every expert, its own replaced by the other half's."""
     words = "-".join(sorted(workshop.expert(each, 0).name for each in workshop.domains))
@@ -168,10 +184,7 @@ def _cross_fitted(workshop: Workshop, name: str) -> tuple[Vectors, NDArray[np.fl
     if file.exists():
         with np.load(file) as kept:
             return kept["Z"], kept["scores"]
-    train, _ = held_out(workshop.judged, name)
-    rows = sorted(range(len(train)), key=lambda row: seeded_share(train.texts[row], seed=5))
-    rows = sorted(rows[:ROUTER_QUERIES])
-    queries = train.take(rows)
+    rows, queries = router_queries(workshop, name)
     corpus = workshop.judged.corpus
     columns = []
     for expert in sorted(workshop.domains):
@@ -219,7 +232,7 @@ class DotHead:
         """The same."""
         return self.arms
 
-    def scores(self, Z: Vectors) -> NDArray[np.float64]:
+    def scores(self, Z: Embeddings) -> NDArray[np.float64]:
         """Greatest dot product with an expert's pilots, which are not of unit length."""
         return np.column_stack(
             [
@@ -231,12 +244,12 @@ class DotHead:
             ]
         )
 
-    def shares(self, Z: Vectors, temperature: float) -> NDArray[np.float64]:
+    def shares(self, Z: Embeddings, temperature: float) -> NDArray[np.float64]:
         """All to the greatest."""
         chosen: NDArray[np.float64] = np.eye(len(self.arms))[np.argmax(self.scores(Z), axis=1)]
         return chosen
 
-    def reason(self, z: Vectors, temperature: float) -> str:
+    def reason(self, z: Embeddings, temperature: float) -> str:
         """What decides."""
         return "the owner of the pilot with the greatest dot product"
 
@@ -284,7 +297,7 @@ def fitted_systems(world: World) -> dict[str, System]:
 def utility_system(world: World, *, fallback: bool, tops: Sequence[int | None] = (None,)) -> System:
     """What ``pgembed router build --kind utility`` builds."""
     domains = world.size.domains
-    trained_on: dict[str, tuple[str, ...]] = {GENERAL: domains, GENERAL + LORA: domains}
+    trained_on = dict.fromkeys((GENERAL, WIDE, GENERAL + LORA), domains)
     for name in domains:
         trained_on |= {name: (name,), name + LORA: (name,)}
     settings = RouterSettings(kind="utility", fallback=fallback)

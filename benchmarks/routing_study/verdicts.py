@@ -211,7 +211,9 @@ def verdicts(figures: Figures, latency: Mapping[str, Any]) -> dict[str, dict[str
 
 
 def quality_targets(
-    figures: Figures, multitasks: Sequence[str] = (MULTITASK, WIDE), paper: str = PAPER
+    figures: Figures,
+    multitasks: Sequence[str] = (MULTITASK, WIDE),
+    papers: Sequence[str] = (PAPER,),
 ) -> dict[str, dict[str, Any]]:
     """What the study set out to reach, beyond the thresholds: merged corpus, no BM25."""
     size, macro = figures.size, figures.macro
@@ -222,7 +224,7 @@ def quality_targets(
     rows = {
         "T1": ("S17 >= base + 8", ours - macro(BASE), 8.0),
         "T2": ("S17 >= fair multi-task + 3", ours - max(map(macro, multitasks)), 3.0),
-        "T3": ("S17 >= the paper's router + 1.5", ours - macro(paper), 1.5),
+        "T3": ("S17 >= the paper's router + 1.5", ours - max(map(macro, papers)), 1.5),
         "T4": ("S17 above DatasetOracle", ours - macro(ORACLE), 0.0),
         "T5": ("no domain below base", min(below_base), 0.0),
         "T6": ("sets without an expert >= base - 0.2", macro(OURS, away) - macro(BASE, away), -0.2),
