@@ -55,7 +55,7 @@ TOLD_QUERIES = 10_000
 """Training queries of a domain that domains are told apart by, at most."""
 
 
-LORA_TOPS = (1, 2)
+LORA_TOPS = (1, 2, 3)
 """Arms that are kept where each one costs a pass through half of the encoder."""
 
 

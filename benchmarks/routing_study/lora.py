@@ -83,6 +83,7 @@ PAPER_LORA, PAPER_BEST = "S9 RouterRetriever, LoRA", "S9 RouterRetriever, better
 PAPER_DOMAIN = "S9 pilots by domain, better kind"
 LOGISTIC = "S13 logistic, best arm"
 WITHOUT_FALLBACK, ANY_NUMBER = "S16 utility, soft", "S16 utility, soft, any number of arms"
+TWO = "S16 utility, soft, two arms at most"
 
 
 def named(domain: str) -> str:
@@ -186,6 +187,7 @@ def _systems(workshop: Workshop, world: World) -> dict[str, System]:
         **_papers(workshop, world),
         LOGISTIC: hard(fit_linear_head("logistic", world.train, best), ""),
         ANY_NUMBER: utility_system(world, fallback=False),
+        TWO: utility_system(world, fallback=False, tops=(1, 2)),
         WITHOUT_FALLBACK: utility_system(world, fallback=False, tops=LORA_TOPS),
         OURS: utility_system(world, fallback=True, tops=LORA_TOPS),
     }
@@ -286,7 +288,7 @@ def _scores(
 MULTITASKS = (MULTITASK, WIDE, LORA_MULTITASK, MIXED_MULTITASK)
 PAPERS = (PAPER, PAPER_LORA, PAPER_BEST, PAPER_DOMAIN)
 OTHERS = (BASE, *MULTITASKS, *PAPERS, LOGISTIC, ANY_NUMBER, WITHOUT_FALLBACK, ORACLE)
-FITTED = (MIXED_MULTITASK, ANY_NUMBER, WITHOUT_FALLBACK, OURS)
+FITTED = (MIXED_MULTITASK, ANY_NUMBER, TWO, WITHOUT_FALLBACK, OURS)
 
 
 def _figures(figures: Figures) -> dict[str, Any]:
