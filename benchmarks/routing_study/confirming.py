@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.data import read_set, sampled
 from benchmarks.routing_study.experts import Workshop
+from benchmarks.routing_study.measuring import Scores
 from benchmarks.routing_study.sets import Setting, Size
 from benchmarks.routing_study.systems import System, World, best_on_dev, pooled
 from benchmarks.routing_study.verdicts import (
@@ -30,6 +31,7 @@ from pgembed import heads
 from pgembed.encoders import open_encoder
 from pgembed.judgments import JudgedCollection, JudgedQueries
 from pgembed.metrics import ndcg_of
+from pgembed.soft_fitting import PooledProblem
 
 FEWEST = 100
 """Queries that a set must have left."""
@@ -101,15 +103,22 @@ def _scores(
     setting: Setting,
     world: World,
     systems: Mapping[str, System],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Scores]:
     chosen = (BASE, MULTITASK, PAPER, "S13 LDA", "S13 logistic", WITHOUT_FALLBACK, OURS)
+    problems = {name: pooled(each, name, setting, world.arms) for name, each in queries.items()}
+    return with_oracle(world, {name: systems[name] for name in chosen}, problems)
+
+
+def with_oracle(
+    world: World, systems: Mapping[str, System], problems: Mapping[str, PooledProblem]
+) -> dict[str, Scores]:
+    """nDCG@10 of each query under systems, and under the arm of its domain that is best on dev."""
     oracle = best_on_dev(world)
-    found: dict[str, dict[str, Any]] = {name: {} for name in (*chosen, ORACLE)}
-    for name, each in queries.items():
-        problem = pooled(each, name, setting, world.arms)
-        best = np.zeros((len(each), len(problem.arms)))
-        best[:, problem.arms.index(oracle.get(name, heads.BASE))] = 1
-        weights = [systems[system].weights(problem) for system in chosen]
-        for system, row in zip(found, problem.ndcg(np.stack([*weights, best])), strict=True):
+    found: dict[str, Scores] = {name: {} for name in (*systems, ORACLE)}
+    for name, each in problems.items():
+        best = np.zeros((len(each.problem.relevant), len(each.arms)))
+        best[:, each.arms.index(oracle.get(name, heads.BASE))] = 1
+        weights = [system.weights(each) for system in systems.values()]
+        for system, row in zip(found, each.ndcg(np.stack([*weights, best])), strict=True):
             found[system][name] = row
     return found

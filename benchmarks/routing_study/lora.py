@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.routing_study.confirming import unseen
+from benchmarks.routing_study.confirming import WITHOUT_FALLBACK, unseen, with_oracle
 from benchmarks.routing_study.experts import (
     FOLDER,
     GENERAL,
@@ -82,7 +82,7 @@ MIXED_MULTITASK = "S2 multi-task, all and base mixed"
 PAPER_LORA, PAPER_BEST = "S9 RouterRetriever, LoRA", "S9 RouterRetriever, better kind"
 PAPER_DOMAIN = "S9 pilots by domain, better kind"
 LOGISTIC = "S13 logistic, best arm"
-WITHOUT_FALLBACK, ANY_NUMBER = "S16 utility, soft", "S16 utility, soft, any number of arms"
+ANY_NUMBER = "S16 utility, soft, any number of arms"
 TWO = "S16 utility, soft, two arms at most"
 
 
@@ -150,7 +150,7 @@ def both_kinds(workshop: Workshop, size: Size, merged: Setting, linear: World) -
     world = replace(linear, arms=arms, dev=dev)
     systems = _systems(workshop, world)
     tests = {n: pooled(judged.split(n, "test"), n, merged, arms) for n in size.sets}
-    figures = Figures(size, _scores(world, systems, tests), {})
+    figures = Figures(size, with_oracle(world, systems, tests), {})
     queries = unseen(judged, size)
     left = {n: pooled(each, n, merged, arms) for n, each in queries.items()}
     fewer = replace(
@@ -158,7 +158,7 @@ def both_kinds(workshop: Workshop, size: Size, merged: Setting, linear: World) -
         domains=tuple(n for n in size.domains if n in left),
         without_expert=tuple(n for n in size.without_expert if n in left),
     )
-    again = Figures(fewer, _scores(world, systems, left), {})
+    again = Figures(fewer, with_oracle(world, systems, left), {})
     result = {
         **_figures(figures),
         "targets": _targets(figures),
@@ -269,20 +269,6 @@ def _multitask(world: World) -> System:
     best = shares[int(np.argmax(np.mean(reached, axis=0)))]
     chosen = {arm: float(share) for arm, share in zip(arms, best, strict=True) if share}
     return fixed(chosen, json.dumps(chosen))
-
-
-def _scores(
-    world: World, systems: Mapping[str, System], tests: Mapping[str, PooledProblem]
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    oracle = best_on_dev(world)
-    found: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in (*systems, ORACLE)}
-    for name, each in tests.items():
-        best = np.zeros((len(each.problem.relevant), len(each.arms)))
-        best[:, each.arms.index(oracle.get(name, heads.BASE))] = 1
-        weights = [system.weights(each) for system in systems.values()]
-        for system, row in zip(found, each.ndcg(np.stack([*weights, best])), strict=True):
-            found[system][name] = row
-    return found
 
 
 MULTITASKS = (MULTITASK, WIDE, LORA_MULTITASK, MIXED_MULTITASK)
