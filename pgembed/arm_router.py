@@ -95,6 +95,8 @@ class RouterParameters:
     """Weight that an arm (the base, a general expert) has in every answer."""
     top: int | None = None
     """Arms of the head that are kept, the heaviest; None keeps all."""
+    minimum_share: float = 0.0
+    """Share that an arm of the head needs to be kept, as a part of the heaviest one's."""
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -105,6 +107,8 @@ class RouterParameters:
             raise InputError(f"standing weights sum to at most 1, unlike {dict(self.standing)}")
         if self.top is not None and self.top < 1:
             raise InputError(f"at least one arm is kept, not {self.top}")
+        if not 0 <= self.minimum_share <= 1:
+            raise InputError(f"the minimum share is from 0 to 1, not {self.minimum_share}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,7 +223,11 @@ class ArmRouter:
 
     def _shares(self, Z: Matrix) -> Matrix:
         shares = self.head.shares(Z, self.parameters.temperature)
-        top = self.parameters.top
+        minimum, top = self.parameters.minimum_share, self.parameters.top
+        if minimum:
+            needed = minimum * shares.max(axis=1, keepdims=True)
+            shares = np.where(rounded(shares) >= rounded(needed), shares, 0)
+            shares = shares / shares.sum(axis=1, keepdims=True)
         if top is None or top >= shares.shape[1]:
             return shares
         # A stable sort keeps the first by name among equals.

@@ -59,6 +59,9 @@ class TrainingProblem:
     """The training queries as written: what an expert inside the encoder learns from."""
     dev_texts: Sequence[str] = ()
     """The dev queries as written."""
+    anchors: Sequence[str] = ()
+    """Texts that an expert inside the encoder should leave where they are: what it does not learn
+    from."""
     teacher: Teacher | None = None
     """Scores of another ranking for the training queries, to learn from as soft labels."""
 

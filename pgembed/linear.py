@@ -14,7 +14,7 @@ from pgembed.contrastive import TrainingProblem
 from pgembed.descent import Descent, LinearSettings, Pair, descend, initial_weights
 from pgembed.errors import InputError, TrainingError
 from pgembed.gating import GATE_QUERIES, GateDecision, gate
-from pgembed.linear_expert import LinearExpert, LinearStack, apply_all, stack, unit
+from pgembed.linear_expert import LinearExpert, unit
 from pgembed.metrics import ndcg_of
 from pgembed.optimizer import Moments
 from pgembed.trained import Trained, TrainingStep
@@ -24,13 +24,10 @@ __all__ = [
     "GateDecision",
     "LinearExpert",
     "LinearSettings",
-    "LinearStack",
     "Trained",
     "TrainingProblem",
     "TrainingStep",
-    "apply_all",
     "gate",
-    "stack",
     "train_linear",
     "unit",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgembed.errors import InputError
-from pgembed.model import Vector, Vectors
+from pgembed.model import Vectors
 
 MAGIC = b"PGLINEAR"
 VERSION = 1
@@ -105,53 +104,6 @@ class LinearExpert:
         weights = np.frombuffer(data, dtype="<f4", offset=HEADER.size)
         A, B = np.split(weights, 2)
         return cls(A.reshape(dimensions, rank), B.reshape(rank, dimensions))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LinearStack:
-    """Several linear experts side by side, to be applied to one query at once."""
-
-    names: tuple[str, ...]
-    """Sorted: row e of every result belongs to ``names[e]``."""
-    A: NDArray[np.float32]
-    """float32, shape (experts, dimensions, rank)."""
-    B: NDArray[np.float32]
-    """float32, shape (experts, rank, dimensions)."""
-
-
-def stack(experts: Mapping[str, LinearExpert]) -> LinearStack:
-    """Stack experts by name; smaller ranks are filled up with zeros, which change nothing.
-
-    Raises:
-        InputError: there is no expert, or they differ in dimensions.
-    """
-    names = tuple(sorted(experts))
-    sizes = {experts[name].dimensions for name in names}
-    if len(sizes) != 1:
-        raise InputError(f"experts of one encoder share their dimensions, not {sorted(sizes)}")
-    (dimensions,) = sizes
-    rank = max(expert.rank for expert in experts.values())
-    A = np.zeros((len(names), dimensions, rank), dtype=np.float32)
-    B = np.zeros((len(names), rank, dimensions), dtype=np.float32)
-    for number, name in enumerate(names):
-        A[number, :, : experts[name].rank] = experts[name].A
-        B[number, : experts[name].rank] = experts[name].B
-    return LinearStack(names, A, B)
-
-
-def apply_all(z: Vector, stacked: LinearStack) -> Vectors:
-    """Map one unit query vector by every expert.
-
-    Args:
-        z: float32, shape (dimensions,), unit length.
-        stacked: E experts.
-
-    Returns:
-        float32, shape (E, dimensions), unit length: row e is expert ``stacked.names[e]``.
-    """
-    hidden = np.matmul(z, stacked.A)
-    mapped: Vectors = z + np.matmul(hidden[:, None, :], stacked.B)[:, 0, :]
-    return unit(mapped)
 
 
 def _rank_of(data: bytes, dimensions: int) -> int:

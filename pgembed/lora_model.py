@@ -26,6 +26,23 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Anchors:
+    """Texts that should stay where they are."""
+
+    hidden: Sequence[NDArray[Any]]
+    """Their states before the adapters."""
+    vectors: Vectors
+    """Where the base has them: float32, (texts, dimensions), unit length."""
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def take(self, rows: Sequence[int]) -> Anchors:
+        """Some of them."""
+        return Anchors([self.hidden[row] for row in rows], self.vectors[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LoraModel:
     """The upper layers of a bank in torch, with adapters of one expert."""
 
@@ -96,8 +113,12 @@ class LoraModel:
         *,
         temperature: float,
         labels: NDArray[np.floating] | None,
+        anchors: Anchors | None = None,
+        anchor: float = 0.0,
     ) -> tuple[float, dict[str, NDArray[np.float32]]]:
         """The loss of a batch and its gradient by each matrix, with dropout.
+
+        With anchors the loss grows by ``anchor`` times the mean squared distance that they move.
 
         Args:
             hidden: States of the batch's queries.
@@ -105,22 +126,22 @@ class LoraModel:
             weights: Of the adapters.
             temperature: Similarities are divided by it.
             labels: Soft labels; None where the target alone counts.
+            anchors: Texts that should stay where they are.
+            anchor: Their weight.
         """
         leaves = {name: torch.tensor(w, requires_grad=True) for name, w in weights.items()}
         adapters = replace(self._adapters(leaves), generator=self.generator)
-        parts, order = [], []
-        for places, states, mask in _buckets(hidden):
-            parts.append(self.encoder.vectors(states, mask, adapters))
-            order.append(places)
-        vectors = torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(order)))]
         loss = info_nce(
-            vectors,
+            self._vectors(hidden, adapters),
             torch.from_numpy(batch.candidates),
             torch.from_numpy(batch.targets),
             torch.from_numpy(batch.masked),
             temperature=temperature,
             labels=None if labels is None else torch.from_numpy(labels.astype(np.float32)),
         )
+        if anchors is not None:
+            moved = self._vectors(anchors.hidden, adapters) - torch.from_numpy(anchors.vectors)
+            loss = loss + anchor * moved.square().sum(1).mean()
         loss.backward()
         return float(loss.detach()), {name: leaf.grad.numpy() for name, leaf in leaves.items()}
 
@@ -132,6 +153,14 @@ class LoraModel:
     def resume_dropout(self, state: NDArray[np.uint8]) -> None:
         """Go on from where the generator stood."""
         self.generator.set_state(torch.from_numpy(state.copy()))
+
+    def _vectors(self, hidden: Sequence[NDArray[Any]], adapters: Adapters) -> Any:
+        """Vectors of texts from their states, for gradients: (texts, dimensions)."""
+        parts, order = [], []
+        for places, states, mask in _buckets(hidden):
+            parts.append(self.encoder.vectors(states, mask, adapters))
+            order.append(places)
+        return torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(order)))]
 
     def _adapters(self, matrices: Mapping[str, Any]) -> Adapters:
         A, B = (

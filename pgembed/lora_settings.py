@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -27,6 +28,8 @@ class LoraSettings(CandidateSettings):
     learning_rate: float = 3e-3
     """Peak of the one-cycle schedule."""
     weight_decay: float = 0.01
+    anchor: float = 4.0
+    """Weight of how far the expert moves texts that are no queries of its domain."""
     steps: int = 600
     """For one problem; p problems take sqrt(p) times as many."""
 
@@ -36,6 +39,8 @@ class LoraSettings(CandidateSettings):
             raise InputError(f"a count in {self} is too small")
         if min(self.learning_rate, self.alpha) <= 0:
             raise InputError(f"learning rate and alpha are above 0, not as in {self}")
+        if not 0 <= self.anchor < math.inf:
+            raise InputError(f"the weight of the anchor is 0 or more, not {self.anchor}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is a share below 1, not {self.dropout}")
         for value, known in (

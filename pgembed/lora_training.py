@@ -27,11 +27,14 @@ from pgembed.optimizer import Moments, one_cycle
 from pgembed.trained import Trained, TrainingStep
 
 if TYPE_CHECKING:
-    from pgembed.lora_model import LoraModel
+    from pgembed.lora_model import Anchors, LoraModel
 
 __all__ = ["LoraSettings", "train_lora"]
 
 KIND = "lora"
+
+ANCHORS = 16
+"""Texts a step that the expert should leave where they are."""
 
 LARGE = 1 << 30
 """Bytes of the queries' states from which on they are kept as float16."""
@@ -50,10 +53,12 @@ def train_lora(
 
     As ``train_linear`` does, with residuals inside the encoder in place of one behind it: A is
     drawn from U(-1 / sqrt(in), 1 / sqrt(in)), B starts at zero. The layers below the adapters run
-    once for each query; their states are kept.
+    once for each query; their states are kept. The problem's anchors should stay where they are:
+    without them an expert does harm to all queries that are unlike its own.
 
     Args:
-        problems: with the texts of their queries, over corpora in the encoder's vector space.
+        problems: with the texts of their queries and anchors, over corpora in the encoder's vector
+            space.
         bank: of the encoder that is adapted; its experts do not matter.
         settings: how to train; the defaults when None.
         on_step: called after every step.
@@ -92,6 +97,7 @@ class _Training:
         self._model = _model(bank, problems, settings)
         self._hidden = [_states(bank, problem.texts) for problem in problems]
         self._dev = [_states(bank, problem.dev_texts) for problem in problems]
+        self._anchors = _anchors(bank, problems, settings)
         self._sources = [batches_of(problem, settings) for problem in problems]
 
     def run(
@@ -143,12 +149,18 @@ class _Training:
         number = int(self._generator.integers(len(self._problems)))
         batch = self._sources[number].draw(self._generator)
         hidden = [self._hidden[number][row] for row in batch.rows.tolist()]
+        anchors = self._anchors[number]
+        if anchors is not None:
+            rows = self._generator.integers(len(anchors), size=ANCHORS)
+            anchors = anchors.take(rows.tolist())
         loss, slopes = self._model.gradients(
             hidden,
             batch,
             run.weights,
             temperature=settings.temperature,
             labels=labels_of(batch, settings),
+            anchors=anchors,
+            anchor=settings.anchor,
         )
         if not np.isfinite(loss):
             raise TrainingError(
@@ -234,9 +246,26 @@ def _slots(bank: AdapterBank, settings: LoraSettings) -> dict[str, Sequence[int]
     return slots
 
 
+def _anchors(
+    bank: AdapterBank, problems: Sequence[TrainingProblem], settings: LoraSettings
+) -> list[Anchors | None]:
+    """The anchors of each problem; of those that problems share one copy."""
+    from pgembed.lora_model import Anchors
+
+    found: dict[tuple[str, ...], Anchors] = {}
+    for texts in {tuple(problem.anchors) for problem in problems if settings.anchor} - {()}:
+        states = bank.start(texts)
+        found[texts] = Anchors(_kept(states.hidden), states.base)
+    return [found.get(tuple(problem.anchors)) for problem in problems]
+
+
 def _states(bank: AdapterBank, texts: Sequence[str]) -> list[NDArray[Any]]:
     """States of texts before the adapters."""
-    hidden = bank.start(texts).hidden
+    return _kept(bank.start(texts).hidden)
+
+
+def _kept(hidden: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """The same, in half precision where they are many."""
     if sum(each.nbytes for each in hidden) < LARGE:
         return list(hidden)
     return [each.astype(np.float16) for each in hidden]

@@ -16,7 +16,7 @@ from pgembed.experts import AnyExpert
 from pgembed.heads import (
     BASE,
 )
-from pgembed.linear_expert import LinearExpert, LinearStack, apply_all, stack
+from pgembed.linear_expert import LinearExpert
 from pgembed.lora_expert import LoraExpert
 from pgembed.model import EncoderSpec, Mode, Route, Vector, Vectors
 from pgembed.registry import open_model
@@ -30,7 +30,7 @@ class Router:
     experts: Mapping[str, AnyExpert]
     spec: EncoderSpec | None = None
     """Of the encoder, to open it where LoRA experts need it; None where the caller has it."""
-    stacked: LinearStack | None = field(init=False, repr=False)
+    linear: Mapping[str, LinearExpert] = field(init=False, repr=False)
     loras: Mapping[str, LoraExpert] = field(init=False, repr=False)
     _banks: list[AdapterBank] = field(init=False, repr=False, default_factory=list)
     """The router's own bank, once a LoRA expert was needed."""
@@ -38,7 +38,7 @@ class Router:
     def __post_init__(self) -> None:
         linear = {n: e for n, e in self.experts.items() if isinstance(e, LinearExpert)}
         loras = {n: e for n, e in self.experts.items() if isinstance(e, LoraExpert)}
-        object.__setattr__(self, "stacked", stack(linear) if linear else None)
+        object.__setattr__(self, "linear", linear)
         object.__setattr__(self, "loras", loras)
 
     def route(self, z: Vector, mode: Mode = "soft", *, explained: bool = True) -> Route:
@@ -97,9 +97,9 @@ class Router:
         if set(route.weights) == {BASE}:
             return base, route
         mixed = route.weights.get(BASE, 0.0) * base.astype(np.float64)
-        if self.stacked is not None:
-            shares = np.asarray([route.weights.get(name, 0.0) for name in self.stacked.names])
-            mixed = mixed + shares @ apply_all(base, self.stacked)
+        for name, weight in route.weights.items():
+            if name in self.linear:
+                mixed = mixed + weight * self.linear[name].apply(base)
         asked = [name for name in self.loras if route.weights.get(name, 0.0) > 0]
         if asked:
             vectors = self._finish(_states(z), [0] * len(asked), asked)
@@ -137,9 +137,7 @@ class Router:
         wanted = set(self.experts) if arms is None else arms & set(self.experts)
         found: dict[str, Vectors] = {BASE: Z}
         for name in sorted(wanted - set(self.loras)):
-            expert = self.experts[name]
-            assert isinstance(expert, LinearExpert)
-            found[name] = expert.apply(Z)
+            found[name] = self.linear[name].apply(Z)
         asked = sorted(wanted & set(self.loras))
         if asked and len(Z):
             if texts is None:

@@ -55,10 +55,6 @@ TOLD_QUERIES = 10_000
 """Training queries of a domain that domains are told apart by, at most."""
 
 
-LORA_TOPS = (1, 2, 3)
-"""Arms that are kept where each one costs a pass through half of the encoder."""
-
-
 WHOLE: Mapping[type, str] = {
     LinearHead: "weighs all domains against each other",
     ConstantHead: "gives every query the same experts",
@@ -96,7 +92,6 @@ def build_router(
         evidence,
         settings,
         _trained_on(connection, encoder, judged),
-        tops=LORA_TOPS if experts.loras else (None,),
         on_step=on_step,
     )
     tell(on_step, "Gain over base")

@@ -42,6 +42,10 @@ STEPS = (
 """Of building a router, for those who watch."""
 
 
+MINIMUM_SHARE = 0.1
+"""Share of an arm, as a part of the heaviest one's, below which it does not answer: what it would
+add is nothing on dev, and with LoRA each arm costs a pass (docs/decisions.md)."""
+
 OnStep = Callable[[str], None] | None
 
 
@@ -81,7 +85,6 @@ def fit_router(
     settings: RouterSettings,
     trained_on: Mapping[str, Collection[str]],
     *,
-    tops: Sequence[int | None] = (None,),
     on_step: OnStep = None,
 ) -> BuiltRouter:
     """Head, parameters and fallback by training and dev queries; nothing is installed."""
@@ -97,7 +100,7 @@ def fit_router(
         evidence.dev,
         temperatures=settings.temperatures,
         standing={} if constant else STANDING,
-        tops=tops if not constant else (None,),
+        minimum_share=0.0 if constant else MINIMUM_SHARE,
     )
     router = ArmRouter(head, fit.parameters, evidence.arms)
     found = None

@@ -90,6 +90,8 @@ def _parameters(settings: RouterSettings, built: BuiltRouter) -> dict[str, Any]:
     }
     if parameters.top is not None:
         found["top"] = parameters.top
+    if parameters.minimum_share:
+        found["minimum_share"] = parameters.minimum_share
     by_kind: Mapping[str, dict[str, Any]] = {
         "pilot": {
             "labels": settings.labels,

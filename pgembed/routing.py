@@ -170,6 +170,10 @@ def _parameters(stored: Mapping[str, Any], active: set[str]) -> RouterParameters
     """Stored parameters; the share of a standing expert that is retired goes to the others."""
     standing = stored.get("standing", {})
     kept = {name: float(weight) for name, weight in standing.items() if name in active}
-    top = stored.get("top")
-    temperature = float(stored.get("temperature", RouterParameters().temperature))
-    return RouterParameters(temperature, kept, None if top is None else int(top))
+    top, usual = stored.get("top"), RouterParameters()
+    return RouterParameters(
+        float(stored.get("temperature", usual.temperature)),
+        kept,
+        None if top is None else int(top),
+        float(stored.get("minimum_share", usual.minimum_share)),
+    )

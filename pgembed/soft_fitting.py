@@ -157,7 +157,8 @@ def fit_soft(
     *,
     temperatures: Sequence[float] = TEMPERATURES,
     standing: Mapping[str, Sequence[float]] = STANDING,
-    tops: Sequence[int | None] = (None,),
+    top: int | None = None,
+    minimum_share: float = 0.0,
     fallback: Fallback | None = None,
     k: int = 10,
 ) -> SoftFit:
@@ -168,7 +169,8 @@ def fit_soft(
         problems: one for each domain; each counts alike.
         temperatures: to try.
         standing: weights to try by arm; an arm that a problem lacks is left out.
-        tops: numbers of arms to keep that are tried.
+        top: as in ``RouterParameters``.
+        minimum_share: as in ``RouterParameters``.
         fallback: who answers out of domain.
         k: ranks that count.
 
@@ -183,7 +185,10 @@ def fit_soft(
     if not problems:
         raise InputError("soft routing needs the dev queries of at least one domain")
     pooled = [p if isinstance(p, PooledProblem) else PooledProblem(p) for p in problems]
-    grid = list(_grid(pooled, temperatures, standing, tops))
+    grid = [
+        RouterParameters(temperature, weights, top, minimum_share)
+        for temperature, weights in _grid(pooled, temperatures, standing)
+    ]
     if not grid:
         raise InputError("no combination of standing weights sums to at most 1")
     routers = [ArmRouter(head, parameters, fallback=fallback) for parameters in grid]
@@ -229,13 +234,12 @@ def _grid(
     problems: Sequence[PooledProblem],
     temperatures: Sequence[float],
     standing: Mapping[str, Sequence[float]],
-    tops: Sequence[int | None],
-) -> Iterator[RouterParameters]:
+) -> Iterator[tuple[float, dict[str, float]]]:
     arms = [arm for arm in standing if all(arm in each.arms for each in problems)]
-    for top, temperature in itertools.product(tops, temperatures):
+    for temperature in temperatures:
         for weights in itertools.product(*(standing[arm] for arm in arms)):
             if sum(weights) <= 1:
-                yield RouterParameters(temperature, dict(zip(arms, weights, strict=True)), top)
+                yield temperature, dict(zip(arms, weights, strict=True))
 
 
 def _reached(pooled: PooledProblem, routers: Sequence[ArmRouter], k: int) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from pgembed.model import EncoderSpec, Expert
 from pgembed.registry import registered_encoder
 from pgembed.trained import Trained
 from pgembed.training_data import (
+    anchor_texts,
     general_parts,
     learned_parts,
     mine_negatives,
@@ -89,7 +90,14 @@ def train_expert(  # noqa: PLR0913 - one option a choice of how to train
     own = [part for part in parts if part.collection.name in {each.name for each in judged}]
     learned = learned_parts(own, domain)
     guarded = general_parts(parts, learned, [each.name for each in general])
-    problems = [training_problem(connection, part.collection, part.domain) for part in learned]
+    names = sorted({part.collection.name for part in learned}) if trainer.anchored else []
+    anchors = {each: anchor_texts(connection, each) for each in names}
+    problems = [
+        training_problem(
+            connection, part.collection, part.domain, anchors=anchors.get(part.collection.name, ())
+        )
+        for part in learned
+    ]
     file = _checkpoint(trainer, problems, encoder, checkpoints)
     if file and fresh:
         file.remove()

@@ -125,11 +125,17 @@ def _keys(parts: Sequence[Part]) -> set[tuple[str, str]]:
 
 
 def training_problem(
-    connection: Connection, judged: JudgedCollection, domain: str
+    connection: Connection, judged: JudgedCollection, domain: str, *, anchors: Sequence[str] = ()
 ) -> TrainingProblem:
     """The training queries of a domain, with hard negatives from the collection's own index.
 
     A seeded 15 % of them are held out to choose the training step.
+
+    Args:
+        connection: the caller's; nothing is written.
+        judged: the collection.
+        domain: of its judgments.
+        anchors: texts that the expert should leave where they are, as ``anchor_texts`` finds them.
 
     Raises:
         TrainingError: the domain has no dev queries, or too few training queries.
@@ -152,7 +158,15 @@ def training_problem(
         name=domain,
         texts=train.texts,
         dev_texts=chooser.texts,
+        anchors=anchors,
     )
+
+
+def anchor_texts(connection: Connection, collection: str) -> tuple[str, ...]:
+    """Parts of a sample of a collection's texts: what a LoRA expert should leave where it is."""
+    with translated():
+        rows = rows_of(connection, "select pgembed.sample_texts(%s)", (collection,))
+    return tuple(text for (text,) in rows)
 
 
 def held_out(judged: JudgedCollection, domain: str) -> tuple[JudgedQueries, JudgedQueries]:

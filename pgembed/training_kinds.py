@@ -34,6 +34,11 @@ class Trainer(Protocol):
     kind: Kind
     settings: Any
 
+    @property
+    def anchored(self) -> bool:
+        """Whether it needs texts to hold in place."""
+        ...
+
     def train(
         self,
         problems: Sequence[TrainingProblem],
@@ -56,6 +61,11 @@ class LinearTrainer:
 
     settings: LinearSettings
     kind: Kind = "linear"
+
+    @property
+    def anchored(self) -> bool:
+        """Vectors of chunks are held, which are there."""
+        return False
 
     def train(
         self,
@@ -82,6 +92,12 @@ class LoraTrainer:
     settings: Any
     bank: AdapterBank
     kind: Kind = "lora"
+
+    @property
+    def anchored(self) -> bool:
+        """By default."""
+        anchored: bool = self.settings.anchor > 0
+        return anchored
 
     def train(
         self,

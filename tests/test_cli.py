@@ -357,8 +357,8 @@ def test_an_expert_is_trained_listed_shown_and_retired(
     assert "has no router yet" in pgembed("router", "show", "--encoder", "tiny", url=url).out
     train = ["expert", "train", "cipher", *here, "--domain", "cipher", "--rank", "32"]
     monkeypatch.setenv("PGEMBED_CACHE", str(tmp_path))
-    refused = pgembed(*train, "--kind", "lora", "--anchor", "0.2", url=url).err
-    assert "'anchor' is no setting of experts of kind 'lora'" in refused
+    refused = pgembed(*train, "--anchor", "-1", url=url).err
+    assert "the weight of the anchor is 0 or more, not -1" in refused
     trained = pgembed(*train, "--steps", "240", "--anchor", "0.2", "--json", url=url)
     assert trained.status == 0, trained.err
     assert trained.json["state"] == "active"

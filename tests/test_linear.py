@@ -18,9 +18,7 @@ from pgembed.linear import (
     Trained,
     TrainingProblem,
     TrainingStep,
-    apply_all,
     gate,
-    stack,
     train_linear,
     unit,
 )
@@ -120,26 +118,6 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     """A and B must be transposed shapes of each other."""
     with pytest.raises(InputError, match="needs A"):
         LinearExpert(np.ones((4, 2), np.float32), np.ones((3, 4), np.float32))
-
-
-def test_a_stack_applies_each_expert_by_name() -> None:
-    """Applying all at once equals one by one, whatever order and rank they have."""
-    experts = {"b": expert_of(1, rank=3), "a": expert_of(2, rank=8), "c": expert_of(3)}
-    z = unit_vectors(1, 4)[0]
-    stacked = stack(experts)
-    assert stacked.names == ("a", "b", "c")
-    for name, row in zip(stacked.names, apply_all(z, stacked), strict=True):
-        np.testing.assert_allclose(row, experts[name].apply(z), atol=1e-6)
-    del experts["b"]
-    np.testing.assert_allclose(apply_all(z, stacked)[[0, 2]], apply_all(z, stack(experts)))
-
-
-def test_stacks_of_nothing_or_of_two_encoders_are_refused() -> None:
-    """Stacked experts share their dimensions."""
-    other = LinearExpert(np.ones((3, 1), np.float32), np.ones((1, 3), np.float32))
-    for experts in ({}, {"a": expert_of(0), "b": other}):
-        with pytest.raises(InputError):
-            stack(experts)
 
 
 def test_gradient_equals_finite_differences() -> None:

@@ -171,6 +171,25 @@ def test_all_layers_can_be_trained(bank: AdapterBank, problem: TrainingProblem) 
     bank.remove("candidate")
 
 
+def test_an_anchored_expert_moves_other_texts_less(
+    bank: AdapterBank, problem: TrainingProblem
+) -> None:
+    """Those that it was shown and those that it was not, and it helps its own queries as before."""
+    others = [f"{word} {other}" for word in WORDS for other in reversed(WORDS)]
+    shown = replace(problem, anchors=others[::2])
+    states = bank.start(others[1::2])
+    moved, gains = [], []
+    for anchor in (0.0, 1.0):
+        trained = train_lora([shown], bank, replace(SETTINGS, anchor=anchor))
+        bank.add("candidate", trained.expert)
+        vectors = bank.finish(states, range(len(states.ids)), ["candidate"] * len(states.ids))
+        bank.remove("candidate")
+        moved.append(float(np.square(vectors - states.base).sum(1).mean()))
+        gains.append(float((trained.expert_scores - trained.base_scores).mean()))
+    assert moved[1] < 0.5 * moved[0]
+    assert gains[1] > 0.15
+
+
 def test_soft_labels_and_the_whole_corpus(bank: AdapterBank, problem: TrainingProblem) -> None:
     """A teacher that prefers the relevant documents helps as the judgments do."""
 
@@ -211,6 +230,8 @@ def test_what_cannot_be_trained_is_refused(
         ("rank", 0),
         ("alpha", 0.0),
         ("dropout", 1.0),
+        ("anchor", -1.0),
+        ("anchor", np.nan),
         ("targets", ("pooler",)),
         ("layers", "lower"),
         ("negatives", "none"),

@@ -21,6 +21,7 @@ from pgembed.registry import open_registered, register_encoder
 from pgembed.syncing import sync
 from pgembed.trained import TrainingStep
 from pgembed.training import TrainedExpert, train_expert
+from pgembed.training_data import anchor_texts
 from pgembed.training_kinds import settings_of
 from tests.encoders.tiny_bert import make_tiny_bert
 from tests.test_training import CIPHER, WORDS
@@ -50,9 +51,11 @@ def judged(connection: Connection, tmp_path: Path) -> JudgedCollection:
     return read_judged(connection, "notes")
 
 
-def train(connection: Connection, judged: JudgedCollection, **given: Any) -> TrainedExpert:
+def train(
+    connection: Connection, judged: JudgedCollection, anchor: float | None = None, **given: Any
+) -> TrainedExpert:
     """A short training; a long one would say nothing more of a random model."""
-    settings = settings_of("lora", steps=12, rank=4, seed=1, learning_rate=1e-2)
+    settings = settings_of("lora", steps=12, rank=4, seed=1, learning_rate=1e-2, anchor=anchor)
     return train_expert(
         connection,
         "law",
@@ -85,6 +88,20 @@ def test_a_lora_expert_is_trained_measured_and_stored(
     assert metrics["gate"]["accepted"] == (trained.expert.state == "active")
     assert set(metrics["run"]["versions"]) == {"python", "pgembed-router", "numpy", "torch"}
     assert metrics["settings"]["rank"] == 4
+
+
+def test_texts_of_the_collection_are_held_in_place(
+    connection: Connection, judged: JudgedCollection
+) -> None:
+    """By default; without, another expert comes of it."""
+    prepare(open_registered(connection, "bert"))
+    anchors = anchor_texts(connection, "notes")
+    bodies = [body for (body,) in connection.execute("select body from notes")]
+    assert sorted(anchors) == sorted(body[:80] for body in bodies)
+    held = train(connection, judged)
+    assert held.expert.metrics["settings"]["anchor"] == 4
+    free = train(connection, judged, anchor=0.0)
+    assert free.training.losses[0] != held.training.losses[0]
 
 
 def test_a_stopped_training_goes_on(

@@ -60,11 +60,16 @@ class Workshop:
     judged: JudgedCollection
     domains: tuple[str, ...]
     problems: dict[str, TrainingProblem]
+    anchors: tuple[str, ...] = ()
+    """Texts that LoRA experts leave where they are."""
 
     @classmethod
-    def of(cls, judged: JudgedCollection, domains: Sequence[str]) -> Workshop:
+    def of(
+        cls, judged: JudgedCollection, domains: Sequence[str], anchors: Sequence[str] = ()
+    ) -> Workshop:
         """Read the training queries of every domain."""
-        return cls(judged, tuple(domains), {name: problem(judged, name) for name in domains})
+        problems = {name: problem(judged, name) for name in domains}
+        return cls(judged, tuple(domains), problems, tuple(anchors))
 
     def expert(self, name: str, seed: int) -> Made[LinearExpert]:
         """The expert of a domain."""

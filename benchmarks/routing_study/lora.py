@@ -32,6 +32,7 @@ from benchmarks.routing_study.systems import (
     System,
     World,
     best_on_dev,
+    describe,
     fixed,
     hard,
     pooled,
@@ -62,9 +63,9 @@ from pgembed.lora_settings import LoraSettings
 from pgembed.metrics import ndcg_of
 from pgembed.model import Vectors
 from pgembed.pilots import build_pilots
-from pgembed.router_building import LORA_TOPS
 from pgembed.soft_fitting import PooledProblem
 from pgembed.trained import Trained
+from pgembed.training_data import held_out
 
 console = Console()
 
@@ -82,7 +83,7 @@ MIXED_MULTITASK = "S2 multi-task, all and base mixed"
 PAPER_LORA, PAPER_BEST = "S9 RouterRetriever, LoRA", "S9 RouterRetriever, better kind"
 PAPER_DOMAIN = "S9 pilots by domain, better kind"
 LOGISTIC = "S13 logistic, best arm"
-ANY_NUMBER = "S16 utility, soft, any number of arms"
+ALL = "S16 utility, soft, all arms"
 TWO = "S16 utility, soft, two arms at most"
 
 
@@ -115,17 +116,19 @@ def _train(
 ) -> Trained[LoraExpert]:
     from pgembed.lora_training import train_lora
 
-    problems = [with_negatives(workshop.problems[domain]) for domain in domains]
-    few = [
-        replace(
-            each,
-            dev_queries=each.dev_queries[:DEV],
-            dev_relevant=each.dev_relevant[:DEV],
-            dev_texts=each.dev_texts[:DEV],
+    problems = []
+    for domain in domains:
+        chooser = held_out(workshop.judged, domain)[1].sample(DEV)
+        problems.append(
+            replace(
+                with_negatives(workshop.problems[domain]),
+                dev_queries=chooser.vectors,
+                dev_relevant=chooser.relevant,
+                dev_texts=chooser.texts,
+                anchors=workshop.anchors,
+            )
         )
-        for each in problems
-    ]
-    return train_lora(few, AdapterBank.open(open_encoder("minilm")), settings)
+    return train_lora(problems, AdapterBank.open(open_encoder("minilm")), settings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,11 +189,20 @@ def _systems(workshop: Workshop, world: World) -> dict[str, System]:
         **{f"S4 expert {arm}": single(arm) for n in domains for arm in (n, named(n))},
         **_papers(workshop, world),
         LOGISTIC: hard(fit_linear_head("logistic", world.train, best), ""),
-        ANY_NUMBER: utility_system(world, fallback=False),
-        TWO: utility_system(world, fallback=False, tops=(1, 2)),
-        WITHOUT_FALLBACK: utility_system(world, fallback=False, tops=LORA_TOPS),
-        OURS: utility_system(world, fallback=True, tops=LORA_TOPS),
+        **_kept(utility_system(world, fallback=False)),
+        OURS: utility_system(world, fallback=True),
     }
+
+
+def _kept(system: System) -> dict[str, System]:
+    """A routed system, and the same with every arm, or with the two heaviest."""
+    changes = {WITHOUT_FALLBACK: {}, ALL: {"minimum_share": 0.0}, TWO: {"top": 2}}
+    parameters = system.router.parameters
+    found = {}
+    for name, change in changes.items():
+        router = replace(system.router, parameters=replace(parameters, **change))
+        found[name] = replace(system, router=router, about=json.dumps(describe(router)))
+    return found
 
 
 def _papers(workshop: Workshop, world: World) -> dict[str, System]:
@@ -273,8 +285,8 @@ def _multitask(world: World) -> System:
 
 MULTITASKS = (MULTITASK, WIDE, LORA_MULTITASK, MIXED_MULTITASK)
 PAPERS = (PAPER, PAPER_LORA, PAPER_BEST, PAPER_DOMAIN)
-OTHERS = (BASE, *MULTITASKS, *PAPERS, LOGISTIC, ANY_NUMBER, WITHOUT_FALLBACK, ORACLE)
-FITTED = (MIXED_MULTITASK, ANY_NUMBER, TWO, WITHOUT_FALLBACK, OURS)
+OTHERS = (BASE, *MULTITASKS, *PAPERS, LOGISTIC, ALL, WITHOUT_FALLBACK, ORACLE)
+FITTED = (MIXED_MULTITASK, ALL, TWO, WITHOUT_FALLBACK, OURS)
 
 
 def _figures(figures: Figures) -> dict[str, Any]:

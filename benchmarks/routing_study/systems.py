@@ -294,14 +294,14 @@ def fitted_systems(world: World) -> dict[str, System]:
     return found
 
 
-def utility_system(world: World, *, fallback: bool, tops: Sequence[int | None] = (None,)) -> System:
+def utility_system(world: World, *, fallback: bool) -> System:
     """What ``pgembed router build --kind utility`` builds."""
     domains = world.size.domains
     trained_on = dict.fromkeys((GENERAL, WIDE, GENERAL + LORA), domains)
     for name in domains:
         trained_on |= {name: (name,), name + LORA: (name,)}
     settings = RouterSettings(kind="utility", fallback=fallback)
-    built = fit_router(world.evidence, settings, trained_on, tops=tops)
+    built = fit_router(world.evidence, settings, trained_on)
     return System(built.router, "soft", json.dumps(describe(built.router)), built.references)
 
 
@@ -312,6 +312,7 @@ def describe(router: ArmRouter) -> dict[str, object]:
         "temperature": parameters.temperature,
         "standing": {n: w for n, w in parameters.standing.items() if w},
         "top": parameters.top,
+        "minimum_share": parameters.minimum_share,
     }
     if isinstance(router.head, LinearHead):
         found["shares"] = {d: dict(shares) for d, shares in router.head.utility.items()}
@@ -352,7 +353,7 @@ def _soft(
     top: int | None = None,
 ) -> System:
     fit = fit_soft(
-        head, list(world.dev.values()), temperatures=temperatures, standing=standing, tops=(top,)
+        head, list(world.dev.values()), temperatures=temperatures, standing=standing, top=top
     )
     router = ArmRouter(head, fit.parameters)
     return System(router, "soft", json.dumps(describe(replace(router, head=ConstantHead({})))))

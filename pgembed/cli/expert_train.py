@@ -68,7 +68,7 @@ def train(  # noqa: PLR0913 - one option a choice of how to train
     ] = None,
     anchor: Annotated[
         float | None,
-        typer.Option(help="How much a linear expert leaves random chunks in place; default: 0.3."),
+        typer.Option(help="How much random texts stay in place; default: 0.3, of LoRA 4."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed: equal seeds give equal experts.")] = 0,
     source: Annotated[

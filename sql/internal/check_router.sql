@@ -17,6 +17,7 @@ begin
       hint = 'For example {"temperature": 0.05, "standing": {"base": 0.2}}.';
   end if;
   perform pgembed.check_number('the temperature', coalesce(check_router.parameters -> 'temperature', '0.05'), 0.000001, 1000000);
+  perform pgembed.check_number('the minimum share', coalesce(check_router.parameters -> 'minimum_share', '0'), 0, 1);
   perform pgembed.check_weights('standing weights', standing);
   -- A hair above 1 is rounding: .1 + .2 + .7 is not 1 in binary.
   if (select sum(s.value::float8) from jsonb_each(standing) as s) > 1 + 1e-9 then

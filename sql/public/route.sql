@@ -31,10 +31,14 @@ begin
     select s.expert, s.share, s.score
     from pgembed.router_shares(route.encoder, coalesce(kind, 'pilot'), coalesce(parameters, '{}'), route.query) as s
   ),
+  heavy as (
+    select h.expert, h.share, max(h.share::numeric) over () * coalesce((parameters ->> 'minimum_share')::numeric, 0) as needed from head as h
+  ),
   top as (
     select h.expert, h.share / sum(h.share) over () as share
-    from head as h
+    from heavy as h
     -- What differs by rounding alone is a tie.
+    where round(h.share::numeric, 12) >= round(h.needed, 12)
     order by round(h.share::numeric, 12) desc, h.expert collate "C"
     limit (parameters ->> 'top')::int
   ),

@@ -291,6 +291,7 @@ def test_settings_that_cannot_be_are_refused(shared: Connection, call: str) -> N
         "router_statistics('nope')",
         "forget_clicks('nope', now())",
         "sample_chunks('nope')",
+        "sample_texts('nope')",
         "sample_judged_queries('nope')",
     ],
 )

@@ -104,6 +104,7 @@ def worlds(draw: st.DrawFn, kinds: Sequence[str] = KINDS) -> World:
     for name, values in {
         "aggregate": ["mean", "max"],
         "top": [1, 2, 9],
+        "minimum_share": [0, 0.05, 0.5, 1],
         "posterior": ["lda", "knn"],
         "neighbours": [1, 3, 10],
     }.items():
@@ -377,6 +378,24 @@ def test_only_the_heaviest_are_kept(routed_encoder: Connection) -> None:
     install(routed_encoder, world)
     expected = {"Beta": 0.5, "alpha": 1 / 6, "beta": 1 / 3}
     assert weights_of(routed_encoder, QUERY) == pytest.approx(expected)
+
+
+def test_light_experts_are_left_out(routed_encoder: Connection) -> None:
+    """``minimum_share`` is a part of the heaviest share, just reached is enough, before ``top``."""
+    weights = {"alpha": 8, "beta": 4, "gamma": 3, "base": 1}
+    world = World(kind="fixed", standing={"base": 0.25}, more={"weights": weights})
+    for more, expected in (
+        ({"minimum_share": 0.5}, {"alpha": 2 / 3, "beta": 1 / 3}),
+        ({"minimum_share": 0.3}, {"alpha": 8 / 15, "beta": 4 / 15, "gamma": 3 / 15}),
+        ({"minimum_share": 0.3, "top": 2}, {"alpha": 2 / 3, "beta": 1 / 3}),
+        ({"minimum_share": 1}, {"alpha": 1}),
+    ):
+        wanted = {name: 0.75 * share for name, share in expected.items()} | {"base": 0.25}
+        with routed_encoder.transaction(force_rollback=True):
+            install(routed_encoder, replace(world, more=world.more | more))
+            assert weights_of(routed_encoder, QUERY) == pytest.approx(wanted)
+            route = load_router(routed_encoder, "routed").route(unit_vector(0))
+            assert route.weights == pytest.approx(wanted)
 
 
 def test_queries_out_of_domain_fall_back(routed_encoder: Connection) -> None:
