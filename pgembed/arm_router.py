@@ -112,6 +112,34 @@ class RouterParameters:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Mixed:
+    """What ``soft`` routing of a router needs that no query changes."""
+
+    arms: tuple[str, ...]
+    """That may have weight, sorted; the other arrays go by them."""
+    standing: Matrix
+    rest: float
+    """What standing arms leave."""
+    columns: NDArray[np.intp]
+    """Arms that share it: the head's, or base where it has none."""
+    refuge: Matrix
+    """Weights out of domain."""
+
+    @classmethod
+    def of(cls, router: ArmRouter) -> _Mixed:
+        """Of a router."""
+        arms, standing = tuple(sorted(router.arms)), router.parameters.standing
+        refuge = router.fallback.weights if router.fallback is not None else {}
+        return cls(
+            arms,
+            np.asarray([standing.get(arm, 0.0) for arm in arms], dtype=np.float64),
+            max(0.0, 1 - sum(standing.values())),
+            np.asarray([arms.index(arm) for arm in router.names or (BASE,)], dtype=np.intp),
+            np.asarray([refuge.get(arm, 0.0) for arm in arms], dtype=np.float64),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ArmRouter:
     """Routes by a head; soft mixing, standing arms and the fallback are alike for every head."""
 
@@ -120,6 +148,10 @@ class ArmRouter:
     others: Sequence[str] = ()
     """Experts that the head does not know, which can be asked for by name."""
     fallback: Fallback | None = None
+    _mixed: _Mixed = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_mixed", _Mixed.of(self))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -205,21 +237,13 @@ class ArmRouter:
         return arms, (chosen[:, None] == np.asarray(arms)).astype(np.float64)
 
     def _soft(self, Z: Matrix, similarity: Matrix | None) -> Weighting:
-        standing = self.parameters.standing
-        refuge = self.fallback.weights if self.fallback is not None else {}
-        arms = tuple(sorted(self.arms))
-        fixed = np.asarray([standing.get(arm, 0.0) for arm in arms], dtype=np.float64)
-        weights = np.tile(fixed, (len(Z), 1))
-        rest = max(0.0, 1 - float(fixed.sum()))
-        if self.names:
-            weights[:, [arms.index(name) for name in self.names]] += rest * self._shares(Z)
-        else:
-            weights[:, arms.index(BASE)] += rest
+        mixed = self._mixed
+        weights = np.tile(mixed.standing, (len(Z), 1))
+        weights[:, mixed.columns] += mixed.rest * (self._shares(Z) if self.names else 1)
         if self.fallback is None or similarity is None:
-            return arms, weights
+            return mixed.arms, weights
         kept = self.fallback.kept(similarity)[:, None]
-        away = np.asarray([refuge.get(arm, 0.0) for arm in arms], dtype=np.float64)
-        return arms, kept * weights + (1 - kept) * away
+        return mixed.arms, kept * weights + (1 - kept) * mixed.refuge
 
     def _shares(self, Z: Matrix) -> Matrix:
         shares = self.head.shares(Z, self.parameters.temperature)

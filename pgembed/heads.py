@@ -287,13 +287,14 @@ class References:
 
     vectors: Vectors
     """float32, shape (r, dimensions)."""
-    units: Vectors = field(init=False, repr=False)
-    """The same at unit length."""
+    columns: Vectors = field(init=False, repr=False)
+    """The same at unit length, (dimensions, r): a query's product with them then reads in order."""
 
     def __post_init__(self) -> None:
         vectors = np.asarray(self.vectors, dtype=np.float32)
+        units = unit(vectors.astype(np.float64)).astype(np.float32)
         object.__setattr__(self, "vectors", vectors)
-        object.__setattr__(self, "units", unit(vectors.astype(np.float64)).astype(np.float32))
+        object.__setattr__(self, "columns", np.ascontiguousarray(units.T))
 
     def nearest(self, Z: Embeddings, k: int) -> tuple[NDArray[np.intp], Matrix]:
         """Rows of the k nearest to each query, and their cosines: both (n, min(k, r)).
@@ -302,7 +303,7 @@ class References:
         """
         k = min(k, len(self.vectors))
         directions = directions_of(Z)
-        screened = directions.astype(np.float32) @ self.units.T
+        screened = directions.astype(np.float32) @ self.columns
         least = np.partition(screened, -k, axis=1)[:, -k] - SCREENING_ERROR
         rows = np.empty((len(Z), k), dtype=np.intp)
         cosines = np.empty((len(Z), k))

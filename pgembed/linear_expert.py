@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,9 @@ Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
 
 def unit(vectors: Floats) -> Floats:
     """Scale vectors (last axis) to length 1; a zero vector stays zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled = np.zeros_like(vectors)
-    np.divide(vectors, lengths, out=scaled, where=lengths > 0)
+    lengths: Any = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    lengths[lengths == 0] = 1
+    scaled: Floats = vectors / lengths
     return scaled
 
 
