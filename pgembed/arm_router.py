@@ -86,7 +86,7 @@ class RouterParameters:
 
     Raises:
         InputError: the temperature is not above 0, the standing weights are negative or sum to
-            more than 1, or no arm is kept.
+            more than 1, no arm is kept, or the minimum share is not from 0 to 1.
     """
 
     temperature: float = 0.05
@@ -228,7 +228,9 @@ class ArmRouter:
 
     def _hard(self, Z: Matrix, similarity: Matrix | None) -> Weighting:
         arms = self.names or (BASE,)
-        shares = self._shares(Z) if self.names else np.ones((len(Z), 1))
+        shares = np.ones((len(Z), 1))
+        if self.names:
+            shares = self.head.shares(Z, self.parameters.temperature)
         chosen = np.asarray(arms)[np.argmax(rounded(shares), axis=1)]
         if self.fallback is not None and similarity is not None:
             refuge = min(self.fallback.weights.items(), key=_heaviest)[0]
@@ -246,18 +248,17 @@ class ArmRouter:
         return mixed.arms, kept * weights + (1 - kept) * mixed.refuge
 
     def _shares(self, Z: Matrix) -> Matrix:
-        shares = self.head.shares(Z, self.parameters.temperature)
+        """Shares of the head's arms that are kept; compared are those that the head gives."""
+        kept = shares = self.head.shares(Z, self.parameters.temperature)
         minimum, top = self.parameters.minimum_share, self.parameters.top
         if minimum:
             needed = minimum * shares.max(axis=1, keepdims=True)
-            shares = np.where(rounded(shares) >= rounded(needed), shares, 0)
-            shares = shares / shares.sum(axis=1, keepdims=True)
-        if top is None or top >= shares.shape[1]:
-            return shares
-        # A stable sort keeps the first by name among equals.
-        order = np.argsort(-rounded(shares), axis=1, kind="stable")[:, :top]
-        kept = np.zeros_like(shares)
-        np.put_along_axis(kept, order, np.take_along_axis(shares, order, axis=1), axis=1)
+            kept = np.where(rounded(shares) >= rounded(needed), shares, 0)
+        if top is not None and top < shares.shape[1]:
+            # A stable sort takes the first by name among equals.
+            order = np.argsort(-rounded(shares), axis=1, kind="stable")
+            kept = kept.copy()
+            np.put_along_axis(kept, order[:, top:], 0, axis=1)
         scaled: Matrix = kept / kept.sum(axis=1, keepdims=True)
         return scaled
 

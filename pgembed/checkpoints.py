@@ -136,7 +136,8 @@ def _parts(problem: TrainingProblem) -> Iterator[bytes]:
             [sorted((int(d), int(g)) for d, g in row.items()) for row in graded]
         ).encode()
     yield json.dumps([[int(chunk) for chunk in row] for row in problem.mined]).encode()
-    yield json.dumps(list(map(list, (problem.texts, problem.dev_texts, problem.anchors)))).encode()
+    for texts in (problem.texts, problem.dev_texts, problem.anchors):
+        yield json.dumps(list(texts)).encode()
     if problem.teacher is not None:
         queries = np.arange(min(PROBED_QUERIES, len(problem.queries)))
         chunks = np.arange(min(PROBED_CHUNKS, len(problem.corpus.vectors)))

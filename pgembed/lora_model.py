@@ -26,23 +26,6 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Anchors:
-    """Texts that should stay where they are."""
-
-    hidden: Sequence[NDArray[Any]]
-    """Their states before the adapters."""
-    vectors: Vectors
-    """Where the base has them: float32, (texts, dimensions), unit length."""
-
-    def __len__(self) -> int:
-        return len(self.hidden)
-
-    def take(self, rows: Sequence[int]) -> Anchors:
-        """Some of them."""
-        return Anchors([self.hidden[row] for row in rows], self.vectors[rows])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class LoraModel:
     """The upper layers of a bank in torch, with adapters of one expert."""
 
@@ -113,7 +96,7 @@ class LoraModel:
         *,
         temperature: float,
         labels: NDArray[np.floating] | None,
-        anchors: Anchors | None = None,
+        anchors: States | None = None,
         anchor: float = 0.0,
     ) -> tuple[float, dict[str, NDArray[np.float32]]]:
         """The loss of a batch and its gradient by each matrix, with dropout.
@@ -140,7 +123,7 @@ class LoraModel:
             labels=None if labels is None else torch.from_numpy(labels.astype(np.float32)),
         )
         if anchors is not None:
-            moved = self._vectors(anchors.hidden, adapters) - torch.from_numpy(anchors.vectors)
+            moved = self._vectors(anchors.hidden, adapters) - torch.from_numpy(anchors.base)
             loss = loss + anchor * moved.square().sum(1).mean()
         loss.backward()
         return float(loss.detach()), {name: leaf.grad.numpy() for name, leaf in leaves.items()}

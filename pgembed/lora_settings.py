@@ -29,7 +29,8 @@ class LoraSettings(CandidateSettings):
     """Peak of the one-cycle schedule."""
     weight_decay: float = 0.01
     anchor: float = 4.0
-    """Weight of how far the expert moves texts that are no queries of its domain."""
+    """Weight of how far the expert moves the problem's anchors, texts that it should leave where
+    they are: it then does less to queries that are unlike those that it learned from."""
     steps: int = 600
     """For one problem; p problems take sqrt(p) times as many."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pgembed.candidates import batches_of, labels_of
 from pgembed.checkpoints import training_hash
 from pgembed.contrastive import TrainingProblem
-from pgembed.encoders.bank import AdapterBank
+from pgembed.encoders.bank import AdapterBank, States
 from pgembed.encoders.preparing import prepare
 from pgembed.errors import InputError, TrainingError
 from pgembed.lora_expert import TARGETS, LoraExpert, part_of
@@ -27,7 +27,7 @@ from pgembed.optimizer import Moments, one_cycle
 from pgembed.trained import Trained, TrainingStep
 
 if TYPE_CHECKING:
-    from pgembed.lora_model import Anchors, LoraModel
+    from pgembed.lora_model import LoraModel
 
 __all__ = ["LoraSettings", "train_lora"]
 
@@ -37,7 +37,7 @@ ANCHORS = 16
 """Texts a step that the expert should leave where they are."""
 
 LARGE = 1 << 30
-"""Bytes of the queries' states from which on they are kept as float16."""
+"""Bytes of some texts' states from which on they are kept as float16."""
 
 
 def train_lora(
@@ -151,7 +151,7 @@ class _Training:
         hidden = [self._hidden[number][row] for row in batch.rows.tolist()]
         anchors = self._anchors[number]
         if anchors is not None:
-            rows = self._generator.integers(len(anchors), size=ANCHORS)
+            rows = self._generator.integers(len(anchors.ids), size=ANCHORS)
             anchors = anchors.take(rows.tolist())
         loss, slopes = self._model.gradients(
             hidden,
@@ -248,14 +248,12 @@ def _slots(bank: AdapterBank, settings: LoraSettings) -> dict[str, Sequence[int]
 
 def _anchors(
     bank: AdapterBank, problems: Sequence[TrainingProblem], settings: LoraSettings
-) -> list[Anchors | None]:
+) -> list[States | None]:
     """The anchors of each problem; of those that problems share one copy."""
-    from pgembed.lora_model import Anchors
-
-    found: dict[tuple[str, ...], Anchors] = {}
+    found: dict[tuple[str, ...], States] = {}
     for texts in {tuple(problem.anchors) for problem in problems if settings.anchor} - {()}:
         states = bank.start(texts)
-        found[texts] = Anchors(_kept(states.hidden), states.base)
+        found[texts] = replace(states, hidden=tuple(_kept(states.hidden)))
     return [found.get(tuple(problem.anchors)) for problem in problems]
 
 

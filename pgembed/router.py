@@ -99,7 +99,7 @@ class Router:
         mixed = route.weights.get(BASE, 0.0) * base.astype(np.float64)
         for name, weight in route.weights.items():
             if name in self.linear:
-                mixed = mixed + weight * self.linear[name].apply(base)
+                mixed = mixed + weight * self.linear[name].apply(base).astype(np.float64)
         asked = [name for name in self.loras if route.weights.get(name, 0.0) > 0]
         if asked:
             vectors = self._finish(_states(z), [0] * len(asked), asked)

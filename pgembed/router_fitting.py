@@ -44,7 +44,7 @@ STEPS = (
 
 MINIMUM_SHARE = 0.1
 """Share of an arm, as a part of the heaviest one's, below which it does not answer: what it would
-add is nothing on dev, and with LoRA each arm costs a pass (docs/decisions.md)."""
+add is nothing on dev, and a LoRA arm costs half a pass (docs/decisions.md)."""
 
 OnStep = Callable[[str], None] | None
 

@@ -135,7 +135,8 @@ def training_problem(
         connection: the caller's; nothing is written.
         judged: the collection.
         domain: of its judgments.
-        anchors: texts that the expert should leave where they are, as ``anchor_texts`` finds them.
+        anchors: texts that a LoRA expert should leave where they are, as ``anchor_texts`` finds
+            them; without any, nothing holds it.
 
     Raises:
         TrainingError: the domain has no dev queries, or too few training queries.
@@ -163,10 +164,13 @@ def training_problem(
 
 
 def anchor_texts(connection: Connection, collection: str) -> tuple[str, ...]:
-    """Parts of a sample of a collection's texts: what a LoRA expert should leave where it is."""
+    """Parts of a sample of a collection's texts: what a LoRA expert should leave where it is.
+
+    Blank ones are left out: no encoder takes them.
+    """
     with translated():
         rows = rows_of(connection, "select pgembed.sample_texts(%s)", (collection,))
-    return tuple(text for (text,) in rows)
+    return tuple(text for (text,) in rows if text.strip())
 
 
 def held_out(judged: JudgedCollection, domain: str) -> tuple[JudgedQueries, JudgedQueries]:

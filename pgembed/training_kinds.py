@@ -95,7 +95,7 @@ class LoraTrainer:
 
     @property
     def anchored(self) -> bool:
-        """By default."""
+        """Unless their weight is 0."""
         anchored: bool = self.settings.anchor > 0
         return anchored
 

@@ -113,6 +113,7 @@ def test_a_checkpoint_of_another_training_is_refused() -> None:
         ([replace(good, positives=[{0: 1}, *good.positives[1:]])], SETTINGS),
         ([replace(good, dev_relevant=[{0: 1}, *good.dev_relevant[1:]])], SETTINGS),
         ([replace(good, mined=[[0], *good.mined[1:]])], SETTINGS),
+        ([replace(good, anchors=["a"])], SETTINGS),
         ([replace(good, teacher=ListedScores.of([{0: 1.0}] * len(good.queries)))], SETTINGS),
     ]
     for problems, settings in others:

@@ -124,6 +124,18 @@ def test_rounding_makes_no_winner() -> None:
         }
 
 
+def test_what_is_left_out_makes_no_winner() -> None:
+    """As in SQL, shares are compared as the head gives them, not as they grow to fill the gap."""
+    light = {f"light{n:02}": 0.05 for n in range(16)}
+    head = ConstantHead({"a": 0.1, "b": 0.1 + 4e-13, **light})
+    Z = unit_vectors(1, 0)
+    for top, mode, expected in ((1, "soft", {"a": 1.0}), (None, "hard", {"a": 1.0})):
+        router = ArmRouter(head, RouterParameters(top=top, minimum_share=0.9))
+        assert router.route(Z[0], mode).weights == expected
+    kept = ArmRouter(head, RouterParameters(minimum_share=0.9)).route(Z[0]).weights
+    assert kept == {"a": pytest.approx(0.5), "b": pytest.approx(0.5)}
+
+
 def pilot_head(seed: int, order: Sequence[int] = range(9)) -> PilotHead:
     """Nine pilots of three experts."""
     centroids = unit_vectors(9, seed)

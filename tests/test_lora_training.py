@@ -177,7 +177,7 @@ def test_an_anchored_expert_moves_other_texts_less(
     """Those that it was shown and those that it was not, and it helps its own queries as before."""
     others = [f"{word} {other}" for word in WORDS for other in reversed(WORDS)]
     shown = replace(problem, anchors=others[::2])
-    states = bank.start(others[1::2])
+    states = bank.start(others)
     moved, gains = [], []
     for anchor in (0.0, 1.0):
         trained = train_lora([shown], bank, replace(SETTINGS, anchor=anchor))

@@ -236,11 +236,14 @@ def test_a_route_explains_itself() -> None:
 
 
 def test_parameters_out_of_range_are_refused() -> None:
-    """Temperature is above 0; standing weights are at least 0 and sum to at most 1."""
+    """Temperature is above 0; standing weights are at least 0 and sum to at most 1, and so on."""
     RouterParameters(0.1, {"a": 0.1, "b": 0.2, "c": 0.7})
     for temperature, standing in ((0.0, {}), (0.1, {"a": -0.1}), (0.1, {"a": 0.7, "b": 0.4})):
         with pytest.raises(InputError):
             RouterParameters(temperature, standing)
+    for kept in ({"top": 0}, {"minimum_share": -0.1}, {"minimum_share": 1.1}):
+        with pytest.raises(InputError):
+            RouterParameters(**kept)
 
 
 def test_mixing_needs_the_vectors_of_every_arm_with_weight() -> None:

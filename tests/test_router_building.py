@@ -28,7 +28,7 @@ from pgembed.out_of_domain import fit_fallback
 from pgembed.pilots import build_pilots, references_of
 from pgembed.registry import registered_encoder
 from pgembed.router_building import add_to_router, build_router
-from pgembed.router_fitting import STEPS, BuiltRouter
+from pgembed.router_fitting import MINIMUM_SHARE, STEPS, BuiltRouter
 from pgembed.router_record import router_record
 from pgembed.router_settings import RouterSettings
 from pgembed.routing import load_router
@@ -134,6 +134,8 @@ def test_what_is_installed_is_what_was_built(turned: Connection, name: str, fall
     assert built.gain.low > 0
     loaded = load_router(turned, "turned")
     assert (loaded.policy.fallback is not None) == fallback
+    told = settings.kind not in ("fixed", "uniform")
+    assert loaded.policy.parameters.minimum_share == (MINIMUM_SHARE if told else 0)
     Z = np.concatenate([queries(domain, "dev").vectors[:4] for domain in DOMAINS])
     for mode in ("soft", "hard"):
         arms, weights = built.router.weights(Z, mode)

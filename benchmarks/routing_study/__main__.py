@@ -40,6 +40,7 @@ from benchmarks.routing_study.measuring import (
 from benchmarks.routing_study.recipes import recipes
 from benchmarks.routing_study.report import plots, report
 from benchmarks.routing_study.sets import (
+    COLLECTION,
     FULL,
     QUICK,
     TAINTED,
@@ -62,6 +63,7 @@ from benchmarks.routing_study.verdicts import (
 from pgembed.arm_router import mix
 from pgembed.database import Connection
 from pgembed.judgments import JudgedCollection
+from pgembed.training_data import anchor_texts
 
 console = Console()
 
@@ -124,7 +126,7 @@ def add_lora(
     """The last result, with arms of both kinds measured beside it."""
     result: dict[str, Any] = json.loads(_file(size).read_text())
     merged, _ = settings_of(judged, size)
-    workshop = Workshop.of(judged, size.domains)
+    workshop = Workshop.of(judged, size.domains, anchor_texts(connection, COLLECTION))
     both = both_kinds(workshop, size, merged, World.of(workshop, size, merged, 0))
     ours = both.systems[OURS]
     result["lora"] = both.result | {
@@ -286,7 +288,7 @@ def main() -> None:
         judged = read_study(connection)
         console.print(f"{len(judged.keys)} documents, {len(judged.corpus.vectors)} chunks")
         if options.train_only is not None or options.train_lora:
-            _train(judged, size, options)
+            _train(connection, judged, size, options)
             return
         if options.latency:
             again_latency(judged, size)
@@ -345,9 +347,12 @@ def _file(size: Size) -> Path:
     return RESULTS / ("routing_study.json" if size is FULL else "routing_study_quick.json")
 
 
-def _train(judged: JudgedCollection, size: Size, options: argparse.Namespace) -> None:
+def _train(
+    connection: Connection, judged: JudgedCollection, size: Size, options: argparse.Namespace
+) -> None:
     """LoRA experts, or all linear experts of one seed, for a process of its own."""
-    workshop, seed = Workshop.of(judged, size.domains), options.train_only
+    workshop = Workshop.of(judged, size.domains, anchor_texts(connection, COLLECTION))
+    seed = options.train_only
     for name in options.train_lora or ():
         train_lora_expert(workshop, name)
     if seed is None:

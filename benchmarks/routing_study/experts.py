@@ -181,6 +181,8 @@ def digest(problems: Sequence[TrainingProblem], settings: Any) -> str:
         digest.update(json.dumps(each.texts).encode())
         digest.update(str(each.corpus.vectors.shape).encode())
         digest.update(json.dumps([sorted(row.items()) for row in each.positives]).encode())
+        if each.anchors:
+            digest.update(json.dumps([list(each.anchors), list(each.dev_texts)]).encode())
     return digest.hexdigest()[:16]
 
 

@@ -53,6 +53,7 @@ from benchmarks.routing_study.verdicts import (
     quality_targets,
 )
 from pgembed import heads
+from pgembed.contrastive import TrainingProblem
 from pgembed.domain_heads import fit_linear_head
 from pgembed.encoders import open_encoder
 from pgembed.encoders.bank import AdapterBank
@@ -104,31 +105,28 @@ def train_lora_expert(workshop: Workshop, name: str) -> Made[LoraExpert]:
     settings = LoraSettings(steps=steps, evaluate_every=every, rank=RANK, alpha=ALPHA)
     if name == GENERAL:
         settings = replace(settings, rank=GENERAL_RANK, alpha=GENERAL_ALPHA)
-    problems = [workshop.problems[domain] for domain in domains]
+    problems = [_problem(workshop, domain) for domain in domains]
     file = f"{named(name)}-{digest(problems, settings)}.safetensors"
-    return kept_as(
-        file, lambda: _train(workshop, domains, settings), lora_to_bytes, lora_from_bytes
+    return kept_as(file, lambda: _train(problems, settings), lora_to_bytes, lora_from_bytes)
+
+
+def _problem(workshop: Workshop, domain: str) -> TrainingProblem:
+    """That of the linear expert, with anchors, and fewer queries to choose the step."""
+    chooser = held_out(workshop.judged, domain)[1].sample(DEV)
+    return replace(
+        workshop.problems[domain],
+        dev_queries=chooser.vectors,
+        dev_relevant=chooser.relevant,
+        dev_texts=chooser.texts,
+        anchors=workshop.anchors,
     )
 
 
-def _train(
-    workshop: Workshop, domains: Sequence[str], settings: LoraSettings
-) -> Trained[LoraExpert]:
+def _train(problems: Sequence[TrainingProblem], settings: LoraSettings) -> Trained[LoraExpert]:
     from pgembed.lora_training import train_lora
 
-    problems = []
-    for domain in domains:
-        chooser = held_out(workshop.judged, domain)[1].sample(DEV)
-        problems.append(
-            replace(
-                with_negatives(workshop.problems[domain]),
-                dev_queries=chooser.vectors,
-                dev_relevant=chooser.relevant,
-                dev_texts=chooser.texts,
-                anchors=workshop.anchors,
-            )
-        )
-    return train_lora(problems, AdapterBank.open(open_encoder("minilm")), settings)
+    mined = [with_negatives(each) for each in problems]
+    return train_lora(mined, AdapterBank.open(open_encoder("minilm")), settings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

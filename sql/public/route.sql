@@ -90,4 +90,4 @@ begin
 end
 $$;
 comment on function pgembed.route(text, vector, text) is
-  'The experts that answer a query, given its base embedding: weights sum to 1. hard takes the expert with the largest share, the first by name among equals; soft mixes them with the standing experts; an expert''s name takes that one.';
+  'The experts that answer a query, given its base embedding: weights sum to 1. hard takes the expert with the largest share, the first by name among equals; soft mixes those that the router''s top and minimum_share keep with the standing experts; an expert''s name takes that one.';

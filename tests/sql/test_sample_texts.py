@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pgembed.database import Connection
-from tests.sql.support import column
+from pgembed.errors import InputError
+from tests.sql.support import column, refused
 
 SAMPLE = "select pgembed.sample_texts('papers', %s, %s, %s)"
 
@@ -21,11 +24,7 @@ def test_a_seed_gives_the_same_parts_of_chunks(shared: Connection) -> None:
     assert sorted(column(shared, SAMPLE, (10**6, 10**6, 0))) == sorted(texts)
 
 
-def test_what_is_blank_is_left_out(shared: Connection) -> None:
-    """No encoder would take it."""
-    shared.execute("update pgembed_data.papers set content = E' \\n' where id <= 10")
-    shared.execute("update pgembed_data.papers set content = '' where id = 11")
-    parts = column(shared, SAMPLE, (1000, 80, 0))
-    count = "select count(*) from pgembed_data.papers where id > 11"
-    assert len(parts) == column(shared, count)[0]
-    assert all(part.strip() for part in parts)
+@pytest.mark.parametrize("numbers", [(0, 80, 0), (-1, 80, 0), (10, 0, 0), (10, -1, 0)])
+def test_numbers_below_1_are_refused(shared: Connection, numbers: tuple[int, int, int]) -> None:
+    """With the value."""
+    refused(shared, InputError, SAMPLE, numbers)
