@@ -18,7 +18,6 @@ from pgembed.errors import GateError
 from pgembed.evaluation import SystemScores, evaluate
 from pgembed.judgments import JudgedCollection, add_judgments, read_judged
 from pgembed.model import Judgment
-from pgembed.recommending import describe_expert
 from pgembed.registry import register_encoder
 from pgembed.router import Router
 from pgembed.router_building import build_router
@@ -109,16 +108,14 @@ def _load(connection: Connection, reporter: Reporter) -> None:
 def _train(
     connection: Connection, reporter: Reporter, name: str, judged: Sequence[JudgedCollection]
 ) -> TrainedExpert:
-    domain = None if name == GENERAL else name
     with _timed(reporter, f"Train expert {name}") as (progress, outcome):
         trained = train_expert(
             connection,
             name,
             judged,
-            domain=domain,
+            domain=None if name == GENERAL else name,
             on_step=lambda step: progress(step.step, step.steps),
         )
-        describe_expert(connection, "minilm", name, judged, domain)
         outcome.append(f"{trained.expert.state}: {trained.decision.reason}")
     return trained
 
